@@ -1,0 +1,36 @@
+"""Watch what a web application does after it has answered."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .deliveries import delivery as delivery
+    from .figures import scatter as scatter
+    from .figures import sequence as sequence
+    from .figures import timeline as timeline
+    from .inbox import Inbox as Inbox
+    from .serving import serve as serve
+    from .traces import Trace as Trace
+    from .traces import Traces as Traces
+
+_ROOMS = {
+    "Inbox": "inbox",
+    "Trace": "traces",
+    "Traces": "traces",
+    "delivery": "deliveries",
+    "scatter": "figures",
+    "sequence": "figures",
+    "serve": "serving",
+    "timeline": "figures",
+}
+
+__all__ = [*_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    # A server's or a worker's process needs no figures: load a room when it is asked for.
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)

@@ -1,0 +1,156 @@
+"""The few functions through which work leaves a request, and what stamps it there.
+
+Each hook takes the place of the function it is given and calls it. For calls that no watched
+request makes, it does nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+from starlette.background import BackgroundTask
+
+from .watching import InProcess, StampedCoroutine, current, describe, in_thread, on_loop
+
+LONGEST_LINE = 500
+
+
+def _init_background_task(original: Callable[..., None]) -> Callable[..., None]:
+    def init(self: BackgroundTask, func: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, func, *args, **kwargs)
+        request = current.get()
+        if request is not None:
+            self.__dict__["_lab_key"] = request.add(func, "background")
+
+    return init
+
+
+def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(self: BackgroundTask) -> None:
+        request = current.get()
+        if request is None:
+            await original(self)
+            return
+        key = self.__dict__.get("_lab_key") or request.add(self.func, "background")
+        request.enter(request.id, key, {"queued": perf_counter()})
+        twin = object.__new__(type(self))
+        stamped = on_loop if self.is_async else in_thread
+        twin.__dict__.update(self.__dict__, func=stamped(self.func, request, key))
+        await original(twin)
+
+    return call
+
+
+def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
+    def start(self: threading.Thread) -> None:
+        request = current.get()
+        work = _work_of(self)
+        if request is not None and work is not None:
+            key = request.add(work, "thread")
+            run = self.run
+
+            def stamped() -> None:
+                del self.__dict__["run"]
+                in_thread(run, request, key)()
+
+            self.__dict__["run"] = stamped
+        original(self)
+
+    return start
+
+
+def _work_of(thread: threading.Thread) -> Any:
+    """What a thread was started for; None for the workers of pools, which outlive a request."""
+    work = getattr(thread, "function", None) or getattr(thread, "_target", None) or type(thread)
+    package = work.__module__.partition(".")[0] if work.__module__ else ""
+    return None if package in {"anyio", "asyncio", "concurrent", "multiprocessing"} else work
+
+
+def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create_task(coro: Any, **options: Any) -> Any:
+        request = current.get()
+        if request is not None and asyncio.iscoroutine(coro):
+            coro = StampedCoroutine(coro, request, request.add(coro, "create_task"))
+        return original(coro, **options)
+
+    return create_task
+
+
+def _submit_to_threads(original: Callable[..., Any]) -> Callable[..., Any]:
+    def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        request = current.get()
+        if request is not None and getattr(fn, "__module__", None) != "socket":
+            fn = in_thread(fn, request, request.add(fn, "executor"))
+        future: Future[Any] = original(self, fn, *args, **kwargs)
+        return future
+
+    return submit
+
+
+def _submit_to_processes(original: Callable[..., Any]) -> Callable[..., Any]:
+    def submit(self: ProcessPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        request = current.get()
+        if request is not None and request.reporter is not None:
+            fn = InProcess(fn, request.id, request.add(fn, "process"), request.reporter)
+        future: Future[Any] = original(self, fn, *args, **kwargs)
+        return future
+
+    return submit
+
+
+def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
+    def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        request = current.get()
+        if request is not None:
+            line = f"{record.levelname} {record.name}: {record.getMessage().strip()}"
+            if record.exc_info and record.exc_info[1] is not None:
+                line += f" ({describe(record.exc_info[1])})"
+            request.enter(request.id, None, {"line": line[:LONGEST_LINE]})
+            if not self.hasHandlers():  # the trace has the line; stderr need not repeat it
+                return
+        original(self, record)
+
+    return call_handlers
+
+
+_HOOKS: list[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = [
+    (BackgroundTask, "__init__", _init_background_task),
+    (BackgroundTask, "__call__", _call_background_task),
+    (threading.Thread, "start", _start_thread),
+    (asyncio, "create_task", _create_task),
+    (asyncio.tasks, "create_task", _create_task),
+    (ThreadPoolExecutor, "submit", _submit_to_threads),
+    (ProcessPoolExecutor, "submit", _submit_to_processes),
+    (logging.Logger, "callHandlers", _call_handlers),
+]
+_watchers = 0
+_watchers_lock = threading.Lock()
+_unhook = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[None]:
+    """Have the hooks in place; they are taken off when the last server that needs them ends."""
+    global _watchers
+    with _watchers_lock:
+        _watchers += 1
+        if _watchers == 1:
+            for owner, name, hook in _HOOKS:
+                original = getattr(owner, name)
+                setattr(owner, name, functools.wraps(original)(hook(original)))
+                _unhook.callback(setattr, owner, name, original)
+    try:
+        yield
+    finally:
+        with _watchers_lock:
+            _watchers -= 1
+            if _watchers == 0:
+                _unhook.close()

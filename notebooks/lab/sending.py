@@ -1,0 +1,303 @@
+"""Sends requests and stamps them on the wire: as the first byte leaves, as the last arrives.
+
+Timing around a client's call would count the client's own work, which takes longer than a
+small answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+import httpcore
+import httpx
+from IPython.core.getipython import get_ipython
+from IPython.display import ProgressBar
+
+from .traces import Floor, Ledger, Trace, Traces, Until, until
+
+TRACE_HEADER = "x-lab-trace"
+LONGEST_BODY = 64 * 1024
+
+sending: ContextVar[Trace | None] = ContextVar("lab_sending", default=None)
+_numbers = itertools.count(1)
+
+
+class Wire:
+    """Stamps what one connection carries.
+
+    A request's head waits for the first piece of its body, so that both leave together as from
+    a plain socket: sent apart, the server would wake for the head alone.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._between_requests = True
+
+    def outgoing(self, data: bytes) -> bytes:
+        """What to send now, given the next piece."""
+        if self._between_requests:
+            self._between_requests = False
+            self._head = data
+            return b""
+        return self._stamped(data)
+
+    def before_reading(self) -> bytes:
+        """What is still to be sent before an answer can be read."""
+        return self._stamped(b"")
+
+    def _stamped(self, data: bytes) -> bytes:
+        if self._head:
+            data, self._head = self._head + data, b""
+            trace = sending.get()
+            if trace is not None:
+                trace.sent = perf_counter()
+        return data
+
+    def incoming(self, data: bytes) -> bytes:
+        self._between_requests = True
+        trace = sending.get()
+        if trace is not None and data:
+            trace.answered = perf_counter() - trace.sent
+        return data
+
+
+class Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._wire = Wire()
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if data := self._wire.outgoing(buffer):
+            self._stream.write(data, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if data := self._wire.before_reading():
+            self._stream.write(data, timeout)
+        return self._wire.incoming(self._stream.read(max_bytes, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class AsyncStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._wire = Wire()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if data := self._wire.outgoing(buffer):
+            await self._stream.write(data, timeout)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if data := self._wire.before_reading():
+            await self._stream.write(data, timeout)
+        return self._wire.incoming(await self._stream.read(max_bytes, timeout))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class Backend(httpcore.SyncBackend):
+    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return Stream(super().connect_tcp(*args, **options))
+
+
+class AsyncBackend(httpcore.AnyIOBackend):
+    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return AsyncStream(await super().connect_tcp(*args, **options))
+
+
+def stamping_client(url: str) -> httpx.Client:
+    """A client for one server whose requests are stamped on the wire."""
+    transport = httpx.HTTPTransport(trust_env=False)
+    # httpx has no argument for a connection pool: this is where it keeps its own.
+    transport._pool = httpcore.ConnectionPool(network_backend=Backend())
+    return httpx.Client(base_url=url, transport=transport, trust_env=False, timeout=60)
+
+
+def stamping_async_client(url: str) -> httpx.AsyncClient:
+    """The same for many requests at once."""
+    transport = httpx.AsyncHTTPTransport(trust_env=False)
+    transport._pool = httpcore.AsyncConnectionPool(
+        max_connections=None, network_backend=AsyncBackend()
+    )
+    return httpx.AsyncClient(base_url=url, transport=transport, trust_env=False, timeout=60)
+
+
+class Sender:
+    """Sends requests to one server and hands back what is known of each as a `Trace`."""
+
+    def __init__(self, url: str, ledger: Ledger, until: Until = until) -> None:
+        self.url = url
+        self.floor: Floor | None = None
+        self._ledger = ledger
+        self._client = stamping_client(url)
+        self._until = until
+
+    def request(self, method: str, path: str, **options: Any) -> Trace:
+        """Send one request; return when it is answered, while its work may still go on.
+
+        options: what httpx takes (content, json, headers, params, ...).
+        A connection that breaks is not raised: `Trace.error` tells.
+        """
+        trace = self._new(method, path)
+        token = sending.set(trace)
+        try:
+            answer(trace, self._client.request(method, path, **self._tied(trace, options)))
+        except httpx.TransportError as error:
+            trace.error = f"{type(error).__name__}: {error}"
+        finally:
+            sending.reset(token)
+        return trace
+
+    def get(self, path: str, **options: Any) -> Trace:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Trace:
+        return self.request("POST", path, **options)
+
+    def burst(
+        self,
+        path: str,
+        requests: Iterable[Mapping[str, Any]],
+        *,
+        method: str = "POST",
+        at_once: int = 20,
+        rate: float | None = None,
+        at: Sequence[float] | None = None,
+    ) -> Traces:
+        """Send many requests and return when all are answered.
+
+        requests: for each, what httpx takes: `(delivery("push") for _ in range(20))`.
+        at_once: how many may be unanswered at a time.
+        rate: requests per second instead, sent on schedule whether or not answers are back.
+        at: the schedule itself, seconds after the first may be sent.
+        Raises ValueError when the schedule and the requests do not fit together.
+        """
+        wanted = [dict(options) for options in requests]
+        if rate is not None and at is not None:
+            raise ValueError("give either rate= or at=, not both")
+        if rate is not None:
+            if rate <= 0:
+                raise ValueError(f"rate={rate:g}: requests per second must be above 0")
+            at = [number / rate for number in range(len(wanted))]
+        if at is not None and len(at) != len(wanted):
+            raise ValueError(f"at= has {len(at)} moments for {len(wanted)} requests")
+        if at_once < 1:
+            raise ValueError(f"at_once={at_once}: at least 1 request must be under way")
+        traces = Traces(self._new(method, path) for _ in wanted)
+        pairs = list(zip(traces, wanted, strict=True))
+        _run_in_thread(lambda stop: self._send_all(pairs, at, at_once, stop), traces)
+        return traces
+
+    async def _send_all(
+        self,
+        pairs: list[tuple[Trace, dict[str, Any]]],
+        at: Sequence[float] | None,
+        at_once: int,
+        stop: threading.Event,
+    ) -> None:
+        async with stamping_async_client(self.url) as client:
+
+            async def send(trace: Trace, options: dict[str, Any]) -> None:
+                sending.set(trace)
+                try:
+                    options = self._tied(trace, options)
+                    answer(trace, await client.request(trace.method, trace.path, **options))
+                except httpx.TransportError as error:
+                    trace.error = f"{type(error).__name__}: {error}"
+
+            async def send_one_after_another(queue: Iterable[tuple[Trace, dict[str, Any]]]) -> None:
+                for trace, options in queue:
+                    if stop.is_set():
+                        return
+                    await send(trace, options)
+
+            async with asyncio.TaskGroup() as group:
+                if at is None:
+                    queue = iter(pairs)
+                    for _ in range(at_once):
+                        group.create_task(send_one_after_another(queue))
+                    return
+                async for index in due(at, stop):
+                    group.create_task(send(*pairs[index]))
+
+    def _new(self, method: str, path: str) -> Trace:
+        number = str(next(_numbers))
+        return self._ledger.open(
+            Trace(number, perf_counter(), method, path, floor=self.floor, _until=self._until)
+        )
+
+    def _tied(self, trace: Trace, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, with the header that ties the request to its trace."""
+        headers = httpx.Headers(options.get("headers"))
+        headers[TRACE_HEADER] = trace.id
+        return {**options, "headers": headers}
+
+
+def answer(trace: Trace, response: httpx.Response) -> None:
+    """Keep of an answer what people look at: plain data, the body capped."""
+    trace.status = response.status_code
+    trace.headers = dict(response.headers)
+    trace.body = response.content[:LONGEST_BODY]
+
+
+async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:
+    """The indices of a schedule, each when its moment (seconds from now) has come."""
+    begin = perf_counter()
+    for index in sorted(range(len(at)), key=at.__getitem__):
+        # A timer may wake a millisecond late: sleep to just before, then yield to the loop.
+        while (ahead := begin + at[index] - perf_counter()) > 0:
+            await asyncio.sleep(max(0.0, min(ahead - 0.001, 0.1)))
+            if stop.is_set():
+                return
+        yield index
+
+
+def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> None:
+    """Run a burst beside the notebook's own loop, with progress; an interrupt ends it."""
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(main(stop))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="lab burst", daemon=True)
+    thread.start()
+    try:
+        thread.join(1)
+        if thread.is_alive():
+            show_progress(thread, traces)
+    except KeyboardInterrupt:
+        stop.set()
+        raise
+    if failure:
+        error = failure[0]
+        raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+
+
+def show_progress(thread: threading.Thread, traces: Traces) -> None:
+    """A bar that grows with the answers, for what takes longer than a second."""
+    if get_ipython() is None:
+        thread.join()
+        return
+    bar = ProgressBar(len(traces))
+    bar.display()
+    while thread.is_alive():
+        thread.join(0.2)
+        bar.progress = sum(trace.status is not None or trace.error is not None for trace in traces)

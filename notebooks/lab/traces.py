@@ -1,0 +1,329 @@
+"""What is known of a request: its answer, the work behind it, and when each began and ended.
+
+Every moment is in seconds after the request was sent. ``Trace.sent`` itself stands on the
+machine's monotonic clock, which all processes of one host share.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Until = Callable[[Callable[[], bool], float | None], bool]
+
+changed = threading.Condition()
+
+
+def until(settled: Callable[[], bool], timeout: float | None) -> bool:
+    """Block until `settled()` holds; False when `timeout` seconds pass first."""
+    with changed:
+        return changed.wait_for(settled, timeout)
+
+
+class Floor(NamedTuple):
+    """How long an empty answer takes here: differences below it mean nothing (seconds)."""
+
+    p50: float
+    p99: float
+
+    def __str__(self) -> str:
+        return f"noise floor {self.p50 * 1000:.1f} ms (p50), {self.p99 * 1000:.1f} ms (p99)"
+
+
+@dataclass(slots=True)
+class Task:
+    """One piece of work that a request leaves behind."""
+
+    name: str = "?"
+    runner: str = "background"
+    where: str | None = None
+    added: float | None = None
+    queued: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    gone: float | None = None
+    error: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still begin or end."""
+        return self.finished is None and self.gone is None
+
+    @property
+    def state(self) -> str:
+        """One of: waiting, running, finished, failed, cancelled, lost, never ran."""
+        if self.finished is not None:
+            if self.error is None:
+                return "finished"
+            return "cancelled" if self.error.startswith("CancelledError") else "failed"
+        if self.started is None:
+            return "waiting" if self.gone is None else "never ran"
+        return "running" if self.gone is None else "lost"
+
+    def __str__(self) -> str:
+        place = f" on {self.where}" if self.where else ""
+        since = f" since {self.started:.3f} s" if self.state == "running" else ""
+        return f"{self.name} ({self.state}{place}{since})"
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Trace:
+    """One request's life: the answer, and the work that went on behind it."""
+
+    id: str
+    sent: float
+    method: str = ""
+    path: str = ""
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    received: float | None = None
+    responded: float | None = None
+    returned: float | None = None
+    answered: float | None = None
+    gone: float | None = None
+    error: str | None = None
+    tasks: list[Task] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    floor: Floor | None = None
+    _until: Until = field(default=until, compare=False, repr=False)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more can happen: the server's call is over and no task is open."""
+        over = self.returned is not None or self.gone is not None
+        return over and not any(task.open for task in self.tasks)
+
+    @property
+    def finished(self) -> float | None:
+        """When the last of its work ended; `responded` when it left none; None if work was lost."""
+        if not self.settled or any(task.state == "lost" for task in self.tasks):
+            return None
+        ends = [task.finished for task in self.tasks if task.finished is not None]
+        return max([*ends, *([] if self.responded is None else [self.responded])], default=None)
+
+    def wait(self, timeout: float = 30) -> Self:
+        """Wait until the work behind this request is over.
+
+        timeout: seconds. Raises TimeoutError, which names the tasks that are still open.
+        """
+        if not self._until(lambda: self.settled, timeout):
+            raise TimeoutError(f"{self} is not over after {timeout:g} s: {self._missing()}")
+        return self
+
+    def _missing(self) -> str:
+        still_open = [str(task) for task in self.tasks if task.open]
+        if still_open:
+            return ", ".join(still_open)
+        if self.received is None:
+            return "the server has not received it"
+        return "the endpoint has not returned"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} ({self.status or self.error or 'no answer yet'})"
+
+    def _repr_html_(self) -> str:
+        moments = [("received", self.received), ("responded", self.responded)]
+        rows = [(name, "", seconds(at), "", "", "") for name, at in moments if at is not None]
+        rows += [
+            (task.name, task.runner, seconds(task.started), seconds(task.finished), task.where or "",
+             task.state + (f": {task.error}" if task.error else ""))
+            for task in self.tasks
+        ]  # fmt: skip
+        if self.answered is not None:
+            rows.insert(2, ("answered", "", seconds(self.answered), "", "", ""))
+        return table(str(self), ["", "runner", "at (s)", "to (s)", "where", "state"], rows)
+
+
+class Traces(list[Trace]):
+    """Many requests, in the order in which they were sent."""
+
+    def wait(self, timeout: float = 30) -> Self:
+        """Wait until the work behind every request is over.
+
+        timeout: seconds for all of them together. Raises TimeoutError, naming what is open.
+        """
+        if not self or self[0]._until(lambda: all(trace.settled for trace in self), timeout):
+            return self
+        late = [trace for trace in self if not trace.settled]
+        first = f"{late[0]}: {late[0]._missing()}"
+        raise TimeoutError(
+            f"{len(late)} of {len(self)} requests are not over after {timeout:g} s; first {first}"
+        )
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of all requests, one request after the other."""
+        return [task for trace in self for task in trace.tasks]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per request; all moments in seconds after sending."""
+        import pandas as pd
+
+        columns = "id sent method path status received responded answered finished error".split()
+        rows = [[getattr(trace, name) for name in columns] + [len(trace.tasks)] for trace in self]
+        return pd.DataFrame(rows, columns=[*columns, "tasks"])
+
+    def task_frame(self) -> pd.DataFrame:
+        """One row per task; all moments in seconds after its request was sent."""
+        import pandas as pd
+
+        columns = "name runner where added queued started finished state error".split()
+        rows = [
+            [trace.id, *(getattr(task, name) for name in columns)]
+            for trace in self
+            for task in trace.tasks
+        ]
+        return pd.DataFrame(rows, columns=["request", *columns])
+
+    def save(self, path: str | Path) -> None:
+        """Write the traces to a JSON file, a line for each, so that they load again equal."""
+        lines = ",\n".join(json.dumps(_plain(trace), separators=(",", ":")) for trace in self)
+        Path(path).write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read traces that `save` wrote. Raises ValueError when the file holds something else."""
+        try:
+            return cls(_revived(plain) for plain in json.loads(Path(path).read_bytes()))
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{path} holds no traces ({error}); Traces.save writes them"
+            ) from error
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Trace: ...
+    @overload
+    def __getitem__(self, index: slice) -> Traces: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Trace | Traces:
+        found = super().__getitem__(index)
+        return Traces(found) if isinstance(found, list) else found
+
+    def _repr_html_(self) -> str:
+        shown = 10
+        rows = [
+            (trace.method, trace.path, str(trace.status or trace.error or ""),
+             seconds(trace.answered), seconds(trace.finished), str(len(trace.tasks)))
+            for trace in self[:shown]
+        ]  # fmt: skip
+        rest = f", the first {shown}" if len(self) > shown else ""
+        heads = ["", "path", "status", "answered (s)", "finished (s)", "tasks"]
+        return table(f"{len(self)} requests{rest}", heads, rows)
+
+
+class Ledger:
+    """Keeps the traces of one server and enters each stamp, from whichever process it comes.
+
+    The newest `limit` requests are kept; a stamp for an older one is dropped.
+    """
+
+    MOMENTS = frozenset(
+        "received responded returned answered added queued started finished gone".split()
+    )
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self.limit = limit
+        self._traces: dict[str, Trace] = {}
+        self._tasks: dict[tuple[str, str], Task] = {}
+
+    @property
+    def traces(self) -> Traces:
+        with changed:
+            return Traces(self._traces.values())
+
+    def open(self, trace: Trace) -> Trace:
+        """Take up a request that is about to be sent."""
+        with changed:
+            self._traces[trace.id] = trace
+            if len(self._traces) > self.limit:
+                self._drop(next(iter(self._traces)))
+        return trace
+
+    def enter(self, trace_id: str, task_key: str | None, stamps: dict[str, Any]) -> None:
+        """Enter what was seen of a request, or of one of its tasks; moments on the shared clock."""
+        with changed:
+            trace = self._traces.get(trace_id)
+            if trace is None:
+                if "received" not in stamps:
+                    return
+                trace = self.open(Trace(trace_id, sent=stamps["received"]))
+            if "line" in stamps:
+                trace.log.append(stamps["line"])
+                return
+            entry: Trace | Task = trace if task_key is None else self._task(trace, task_key)
+            for name, value in stamps.items():
+                setattr(entry, name, value - trace.sent if name in self.MOMENTS else value)
+            if "returned" in stamps:
+                for task in trace.tasks:
+                    if task.runner == "background" and task.started is None:
+                        task.gone = trace.returned
+            if task_key is not None and "finished" in stamps:
+                self._tasks.pop((trace_id, task_key), None)
+            if "returned" in stamps or "finished" in stamps:
+                changed.notify_all()
+
+    def close(self, moment: float) -> None:
+        """The server has ended: what is still open now can no longer end."""
+        with changed:
+            for trace in self._traces.values():
+                if not trace.settled:
+                    trace.gone = moment - trace.sent
+                    for task in trace.tasks:
+                        if task.open:
+                            task.gone = trace.gone
+            self._tasks.clear()
+            changed.notify_all()
+
+    def _task(self, trace: Trace, key: str) -> Task:
+        task = self._tasks.get((trace.id, key))
+        if task is None:
+            task = self._tasks[trace.id, key] = Task()
+            trace.tasks.append(task)
+        return task
+
+    def _drop(self, trace_id: str) -> None:
+        del self._traces[trace_id]
+        for key in [key for key in self._tasks if key[0] == trace_id]:
+            del self._tasks[key]
+
+
+def seconds(at: float | None) -> str:
+    """A moment as people read it in a table."""
+    return "" if at is None else f"{at:.3f}"
+
+
+def table(caption: str, heads: list[str], rows: Iterable[Iterable[str]]) -> str:
+    """A small HTML table."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f"<table><caption>{escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _plain(trace: Trace) -> dict[str, Any]:
+    plain = asdict(trace)
+    del plain["_until"]
+    return plain | {"body": trace.body.decode("utf-8", "surrogateescape")}
+
+
+def _revived(plain: dict[str, Any]) -> Trace:
+    return Trace(
+        **plain
+        | {
+            "body": plain["body"].encode("utf-8", "surrogateescape"),
+            "tasks": [Task(**task) for task in plain["tasks"]],
+            "floor": plain["floor"] and Floor(*plain["floor"]),
+        }
+    )

@@ -1,0 +1,207 @@
+"""Stamps a request's moments on the server, and those of the work that it leaves behind.
+
+`Watched` wraps any ASGI app and stamps the request and its response; the work is stamped from
+inside, by the wrappers that the hooks (hooks.py) put around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+from .collecting import Enter, Reporter
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TRACE_HEADER = b"x-lab-trace"
+
+current: ContextVar[Request | None] = ContextVar("lab_request", default=None)
+_serial = itertools.count(1)
+
+
+class Request:
+    """The request on whose behalf code is running: where its stamps go."""
+
+    __slots__ = ("enter", "id", "reporter")
+
+    def __init__(self, id: str, enter: Enter, reporter: Reporter | None) -> None:
+        self.id = id
+        self.enter = enter
+        self.reporter = reporter
+
+    def add(self, func: Any, runner: str) -> str:
+        """Announce a piece of work; the key names it in later stamps."""
+        key = f"{os.getpid()}-{next(_serial)}"
+        self.enter(self.id, key, {"name": name_of(func), "runner": runner, "added": perf_counter()})
+        return key
+
+
+class Watched:
+    """An ASGI app that behaves as the one it wraps, and has each request stamped."""
+
+    def __init__(self, app: App, enter: Enter, reporter: Reporter | None = None) -> None:
+        self.app = app
+        self.enter = enter
+        self.reporter = reporter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received = perf_counter()
+        trace_id, scope = take_trace_id(scope)
+        enter = self.enter
+        enter(
+            trace_id,
+            None,
+            {"received": received, "method": scope["method"], "path": scope["path"]},
+        )
+
+        async def stamped_send(message: Message) -> None:
+            await send(message)
+            kind = message["type"]
+            if kind == "http.response.start":
+                enter(trace_id, None, {"status": message["status"]})
+            elif not message.get("more_body", False):
+                enter(trace_id, None, {"responded": perf_counter()})
+
+        token = current.set(Request(trace_id, enter, self.reporter))
+        try:
+            await self.app(scope, receive, stamped_send)
+        except BaseException:
+            # `current` stays, and the stamp waits for the next turn of the loop: what the server
+            # logs of the error is written for this request, and before it counts as over.
+            stamps = {"returned": perf_counter()}
+            asyncio.get_running_loop().call_soon(enter, trace_id, None, stamps)
+            raise
+        current.reset(token)
+        enter(trace_id, None, {"returned": perf_counter()})
+
+
+def take_trace_id(scope: Scope) -> tuple[str, Scope]:
+    """The id that the lab's client gave a request, and the scope without it."""
+    headers = scope["headers"]
+    for name, value in headers:
+        if name == TRACE_HEADER:
+            rest = [header for header in headers if header[0] != TRACE_HEADER]
+            return value.decode("latin-1"), {**scope, "headers": rest}
+    return f"{os.getpid()}-{next(_serial)}", scope
+
+
+def name_of(func: Any) -> str:
+    """The name a reader knows a function by."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return str(getattr(func, "__name__", type(func).__name__))
+
+
+def describe(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class Stamp:
+    """Stamps one piece of work from inside: where it runs, around its first and last line."""
+
+    __slots__ = ("key", "request", "where")
+
+    def __init__(self, request: Request, key: str, where: str) -> None:
+        self.request = request
+        self.key = key
+        self.where = where
+
+    def __enter__(self) -> None:
+        stamps = {"started": perf_counter(), "where": self.where}
+        self.request.enter(self.request.id, self.key, stamps)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        stamps: dict[str, Any] = {"finished": perf_counter()}
+        if error is not None:
+            stamps["error"] = describe(error)
+        self.request.enter(self.request.id, self.key, stamps)
+
+
+def on_loop(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
+    async def stamped(*args: Any, **kwargs: Any) -> Any:
+        with Stamp(request, key, "loop"):
+            return await func(*args, **kwargs)
+
+    return stamped
+
+
+def in_thread(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
+    def stamped(*args: Any, **kwargs: Any) -> Any:
+        token = current.set(request)
+        try:
+            with Stamp(request, key, f"thread {threading.get_native_id()}"):
+                return func(*args, **kwargs)
+        finally:
+            current.reset(token)
+
+    return stamped
+
+
+class InProcess:
+    """A function that stamps itself in whichever process it is sent to."""
+
+    def __init__(self, func: Callable[..., Any], trace_id: str, key: str, report: Reporter) -> None:
+        self.func = func
+        self.trace_id = trace_id
+        self.key = key
+        self.report = report
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        request = Request(self.trace_id, self.report, self.report)
+        with Stamp(request, self.key, f"process {os.getpid()}"):
+            return self.func(*args, **kwargs)
+
+
+class StampedCoroutine(Coroutine[Any, Any, Any]):
+    """A coroutine that stamps its first step and its end.
+
+    A wrapping `async def` would leave the inner one never awaited when its task is cancelled
+    before the first step.
+    """
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], request: Request, key: str) -> None:
+        self.__name__ = coro.__name__
+        self.__qualname__ = coro.__qualname__
+        self._coro = coro
+        self._stamp = Stamp(request, key, "loop")
+        self._started = False
+
+    def send(self, value: Any) -> Any:
+        if not self._started:
+            self._started = True
+            self._stamp.__enter__()
+        return self._step(self._coro.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._step(self._coro.throw, *error)
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return step(*args)
+        except StopIteration:
+            self._stamp.__exit__(None, None, None)
+            raise
+        except BaseException as error:
+            self._stamp.__exit__(type(error), error, None)
+            raise
+
+    def close(self) -> None:
+        self._coro.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coro.__await__()
