@@ -93,11 +93,11 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._wire = Wire()
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         if data := self._wire.outgoing(buffer):
             await self._stream.write(data, timeout)
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         if data := self._wire.before_reading():
             await self._stream.write(data, timeout)
         return self._wire.incoming(await self._stream.read(max_bytes, timeout))
@@ -296,7 +296,7 @@ def show_progress(thread: threading.Thread, traces: Traces) -> None:
     if get_ipython() is None:
         thread.join()
         return
-    bar = ProgressBar(len(traces))
+    bar: Any = ProgressBar(len(traces))  # type: ignore[no-untyped-call]
     bar.display()
     while thread.is_alive():
         thread.join(0.2)

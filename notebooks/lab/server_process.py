@@ -120,7 +120,7 @@ def end_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-class AppPickler(cloudpickle.CloudPickler):
+class AppPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
     """Pickles an app written in a cell; Starlette's `State` recurses when it is unpickled."""
 
     def reducer_override(self, obj: Any) -> Any:

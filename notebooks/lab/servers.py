@@ -91,7 +91,8 @@ class InThread:
 
     def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
         if isinstance(app, str):
-            app = import_from_string(app)
+            imported: App = import_from_string(app)
+            app = imported
         self.port = 0
         self.pid = os.getpid()
         self.until = until

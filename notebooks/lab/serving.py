@@ -13,7 +13,11 @@ from .traces import Floor, Ledger, Trace, Traces
 from .watching import App
 
 PROBES = 100
-PLACES = {"thread": InThread, "kernel": InKernel, "process": InOwnProcess}
+PLACES: dict[str, type[InThread] | type[InOwnProcess]] = {
+    "thread": InThread,
+    "kernel": InKernel,
+    "process": InOwnProcess,
+}
 
 
 class Web(Sender):

@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
 if TYPE_CHECKING:
     import pandas as pd
 
+# The columns of the frames, and which of them are moments.
+REQUEST = ("id", "sent", "method", "path", "status", "received", "responded", "answered", "finished", "error")  # fmt: skip # noqa: E501
+TASK = ("name", "runner", "where", "added", "queued", "started", "finished", "state", "error")
+MOMENTS = {"received", "responded", "returned", "answered", "added", "queued", "started", "finished", "gone"}  # fmt: skip # noqa: E501
+
 Until = Callable[[Callable[[], bool], float | None], bool]
 
 changed = threading.Condition()
@@ -134,8 +139,8 @@ class Trace:
         moments = [("received", self.received), ("responded", self.responded)]
         rows = [(name, "", seconds(at), "", "", "") for name, at in moments if at is not None]
         rows += [
-            (task.name, task.runner, seconds(task.started), seconds(task.finished), task.where or "",
-             task.state + (f": {task.error}" if task.error else ""))
+            (task.name, task.runner, seconds(task.started), seconds(task.finished),
+             task.where or "", f"{task.state}: {task.error}" if task.error else task.state)
             for task in self.tasks
         ]  # fmt: skip
         if self.answered is not None:
@@ -168,21 +173,19 @@ class Traces(list[Trace]):
         """One row per request; all moments in seconds after sending."""
         import pandas as pd
 
-        columns = "id sent method path status received responded answered finished error".split()
-        rows = [[getattr(trace, name) for name in columns] + [len(trace.tasks)] for trace in self]
-        return pd.DataFrame(rows, columns=[*columns, "tasks"])
+        rows = [[getattr(trace, name) for name in REQUEST] + [len(trace.tasks)] for trace in self]
+        return pd.DataFrame(rows, columns=[*REQUEST, "tasks"])
 
     def task_frame(self) -> pd.DataFrame:
         """One row per task; all moments in seconds after its request was sent."""
         import pandas as pd
 
-        columns = "name runner where added queued started finished state error".split()
         rows = [
-            [trace.id, *(getattr(task, name) for name in columns)]
+            [trace.id, *(getattr(task, name) for name in TASK)]
             for trace in self
             for task in trace.tasks
         ]
-        return pd.DataFrame(rows, columns=["request", *columns])
+        return pd.DataFrame(rows, columns=["request", *TASK])
 
     def save(self, path: str | Path) -> None:
         """Write the traces to a JSON file, a line for each, so that they load again equal."""
@@ -225,10 +228,6 @@ class Ledger:
     The newest `limit` requests are kept; a stamp for an older one is dropped.
     """
 
-    MOMENTS = frozenset(
-        "received responded returned answered added queued started finished gone".split()
-    )
-
     def __init__(self, limit: int = 100_000) -> None:
         self.limit = limit
         self._traces: dict[str, Trace] = {}
@@ -260,7 +259,7 @@ class Ledger:
                 return
             entry: Trace | Task = trace if task_key is None else self._task(trace, task_key)
             for name, value in stamps.items():
-                setattr(entry, name, value - trace.sent if name in self.MOMENTS else value)
+                setattr(entry, name, value - trace.sent if name in MOMENTS else value)
             if "returned" in stamps:
                 for task in trace.tasks:
                     if task.runner == "background" and task.started is None:

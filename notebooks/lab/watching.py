@@ -174,7 +174,7 @@ class StampedCoroutine(Coroutine[Any, Any, Any]):
     before the first step.
     """
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], request: Request, key: str) -> None:
+    def __init__(self, coro: Any, request: Request, key: str) -> None:
         self.__name__ = coro.__name__
         self.__qualname__ = coro.__qualname__
         self._coro = coro
@@ -203,5 +203,5 @@ class StampedCoroutine(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         self._coro.close()
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._coro.__await__()
+    def __await__(self) -> Generator[Any]:
+        yield from self._coro.__await__()

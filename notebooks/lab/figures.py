@@ -1,0 +1,57 @@
+"""Draws what traces hold: when the answer left, and when the work behind it ran.
+
+Every function waits until the work is over, shows one figure and returns nothing. Its twin
+`draw_...` hands the drawing out instead, and draws unfinished work as far as it has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .ink import show, some
+from .scatters import draw_growth as draw_growth
+from .scatters import draw_scatter as draw_scatter
+from .sequences import draw_sequence as draw_sequence
+from .timelines import draw_timeline as draw_timeline
+from .traces import Trace, Traces
+
+
+def timeline(traces: Trace | Iterable[Trace]) -> None:
+    """Show when the caller was answered and when each task ran, a row for each.
+
+    traces: one request or many, on one time axis (seconds after the first sending).
+    Raises ValueError when there is none, TimeoutError when the work does not end.
+    """
+    show(draw_timeline(settled(traces)))
+
+
+def scatter(traces: Trace | Iterable[Trace] | None = None, /, **groups: Iterable[Trace]) -> None:
+    """Show for each request when it was answered against when its work was finished.
+
+    groups: requests to compare, each labelled with its keyword; the first group is drawn in
+    colour. Raises ValueError when there is none, TimeoutError when the work does not end.
+    """
+    given = None if traces is None else settled(traces)
+    show(draw_scatter(given, **{name: settled(group) for name, group in groups.items()}))
+
+
+def sequence(trace: Trace) -> None:
+    """Show who called whom for one request, in order, each step with its measured moment.
+
+    Raises TimeoutError when the work does not end.
+    """
+    show(draw_sequence(trace.wait()))
+
+
+def growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks") -> None:
+    """Show how `answered` and `finished` grow with a number.
+
+    traces: the requests made for each number; x: what is counted. Raises ValueError when there
+    is none, TimeoutError when the work does not end.
+    """
+    show(draw_growth({number: settled(group) for number, group in traces.items()}, x))
+
+
+def settled(traces: Trace | Iterable[Trace]) -> Traces:
+    """The requests, once all their work is over."""
+    return some(traces).wait()
