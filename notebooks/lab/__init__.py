@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .deliveries import delivery as delivery
+    from .figures import growth as growth
     from .figures import scatter as scatter
     from .figures import sequence as sequence
     from .figures import timeline as timeline
@@ -20,6 +21,7 @@ _ROOMS = {
     "Trace": "traces",
     "Traces": "traces",
     "delivery": "deliveries",
+    "growth": "figures",
     "scatter": "figures",
     "sequence": "figures",
     "serve": "serving",

@@ -27,7 +27,7 @@ from .ink import (
     spread,
     styled,
     text_width,
-)  # fmt: skip
+)
 from .traces import Trace
 
 SIDE = 4.4

@@ -21,8 +21,8 @@ from .ink import (
     note,
     seconds,
     styled,
-)  # fmt: skip
-from .timelines import error_name
+)
+from .timelines import ended, error_name
 from .traces import Task, Trace
 
 # Where the lifelines stand and how far things lie apart, in points.
@@ -64,11 +64,6 @@ def draw_sequence(trace: Trace) -> Drawing:
     note(figure, floor_of([trace]))
     told = [f"{step.words} at {seconds(step.moment)}" for step in steps]
     return Drawing(figure, f"Sequence of {trace}: {'; '.join(told)}")
-
-
-def ended(task: Task) -> float | None:
-    """When a task ended, by itself or with its server."""
-    return task.finished if task.finished is not None else task.gone
 
 
 def lanes_of(tasks: list[Task]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ from .ink import (
     some,
     styled,
     text_width,
-)  # fmt: skip
+)
 from .traces import Task, Trace, Traces
 
 LABELLED_ROWS = 40
@@ -48,7 +49,7 @@ def draw_timeline(traces: Trace | Iterable[Trace], now: float | None = None) -> 
 
 @styled
 def _labelled(requests: Traces, now: float) -> Drawing:
-    first = requests[0].sent if len(requests) == 1 else min(trace.sent for trace in requests)
+    first = min(trace.sent for trace in requests)
     names = [fitted(task.name, 9, 190) for task in requests.tasks]
     left = 18 + max(text_width(name, 9) for name in ["answered", *names])
     groups = [f"request {number}" for number, _ in enumerate(requests, 1)]
@@ -124,7 +125,7 @@ def _task(axes: Axes, task: Task, row: float, offset: float, now: float) -> tupl
     start = offset + (task.started if task.started is not None else begin or 0)
     if begin is not None and offset + begin < start:
         _wait(axes, row, offset + begin, start)
-    last = task.finished if task.finished is not None else task.gone
+    last = ended(task)
     end = max(now, start) if last is None else offset + last
     hatched = {"facecolor": "white", "hatch": "//////"} if state == "failed" else {}
     _bar(axes, row, start, end, **{"facecolor": WORK, "edgecolor": WORK, "lw": 0.8} | hatched)
@@ -182,9 +183,9 @@ def _dense(requests: Traces, now: float) -> Drawing:
         for task in trace.tasks:
             row += not whole
             if task.started is not None:
-                ended = task.finished if task.finished is not None else task.gone
+                last = ended(task)
                 sound = task.error is None and task.gone is None
-                end = now if ended is None else offset + ended
+                end = now if last is None else offset + last
                 spans[WORK if sound else INK].append((row, offset + task.started, end))
     marks = sum(map(len, spans.values()))
     figure, axes = canvas(7, 4, 56, 12, 36, 12)
@@ -208,8 +209,15 @@ def _dense(requests: Traces, now: float) -> Drawing:
         axes.axvline(requests[0].responded, color=WAITING, lw=1, ls=(0, (2, 2)))
     axes.set_ylabel("task" if alone else "request")
     number_rows(axes, list(range(row + 1)) if alone else begins, 0 if alone else 1)
-    note(figure, floor_of(requests))
+    states = Counter(task.state for task in requests.tasks)
+    del states["finished"]
+    note(figure, *(f"{n} {state}" for state, n in states.items()), floor_of(requests))
     return Drawing(figure, timeline_in_words(requests))
+
+
+def ended(task: Task) -> float | None:
+    """When a task ended, by itself or with its server."""
+    return task.finished if task.finished is not None else task.gone
 
 
 def number_rows(axes: Axes, rows: list[int], first: int) -> None:
@@ -243,9 +251,7 @@ def timeline_in_words(requests: Traces) -> str:
     """What a timeline shows, as one sentence."""
     answers = [trace.answered for trace in requests if trace.answered is not None]
     if len(requests) > 1:
-        states: dict[str, int] = {}
-        for task in requests.tasks:
-            states[task.state] = states.get(task.state, 0) + 1
+        states = Counter(task.state for task in requests.tasks)
         told = [f"{len(answers)} answered"]
         if answers:
             told[0] += f" after {seconds(min(answers))} to {seconds(max(answers))}"
@@ -263,7 +269,7 @@ def task_in_words(task: Task) -> str:
     """When a task ran, and how it ended unless it simply finished."""
     if task.started is None:
         return f"{task.name} {task.state}"
-    end = task.finished if task.finished is not None else task.gone
+    end = ended(task)
     until = "" if end is None else f" to {seconds(end)}"
     how = "" if task.state == "finished" else f", {task.state}"
     how += f" with {error_name(task.error, '')}" if task.state == "failed" else ""
