@@ -6,6 +6,8 @@ import functools
 import weakref
 from typing import Any, Literal
 
+import httpx
+
 from .sending import Sender, sending
 from .server_process import InOwnProcess
 from .servers import PROBE, InKernel, InThread
@@ -30,7 +32,7 @@ class Web(Sender):
     def __init__(self, server: InThread | InOwnProcess, ledger: Ledger) -> None:
         super().__init__(f"http://127.0.0.1:{server.port}", ledger, server.until)
         self._server = server
-        self._finalizer = weakref.finalize(self, server.drain)
+        self._finalizer = weakref.finalize(self, _let_go, server, self._client)
         self._finalizer.atexit = False  # the server's thread or process ends with the kernel
         self.floor = server.call(self._measure_floor)
 
@@ -55,7 +57,7 @@ class Web(Sender):
         timeout: seconds. Raises TimeoutError, which names the work that is still going on; the
         server then still ends by itself when that work does.
         """
-        self._server.drain()
+        self._finalizer()
         self.join(timeout)
 
     def join(self, timeout: float = 30) -> None:
@@ -82,7 +84,7 @@ class Web(Sender):
         return self._server.call(send)
 
     def _refuse_if_ended(self) -> None:
-        if self._server.ended:
+        if self._server.ended or not self._finalizer.alive:
             raise RuntimeError("this server has ended; start one with serve(app)")
 
     def _measure_floor(self) -> Floor:
@@ -106,6 +108,11 @@ class Web(Sender):
     def __repr__(self) -> str:
         state = "ended" if self._server.ended else f"{self.url}, {self.floor}"
         return f"<server on {self._server.place}: {state}>"
+
+
+def _let_go(server: InThread | InOwnProcess, client: httpx.Client) -> None:
+    server.drain()
+    client.close()
 
 
 def serve(

@@ -15,8 +15,7 @@ import time
 
 from fastapi import BackgroundTasks, FastAPI
 
-from lab import Trace, serve, timeline
-from lab.figures import growth
+from lab import Trace, growth, serve, timeline
 
 # %% [markdown] lang="en"
 # An app of our own this time, with the guide's `task_1` and `task_2`. Any ASGI app can be served and
@@ -56,13 +55,12 @@ trace = web.post("/two")
 timeline(trace)
 
 # %% [markdown] lang="en"
-# **A staircase: each task waits for the one before it.** The grey line in front of `task_2` is the
-# time it spent waiting. All tasks of a response are run by one loop, `for task in tasks: await
-# task()`, and there is nothing more to it than that.
+# **A staircase: each task waits for the one before it.** All tasks of a response are run by one
+# loop, `for task in tasks: await task()`, and there is nothing more to it than that.
 
 # %% [markdown] lang="zh"
-# **一级级台阶：每个任务都等前一个做完。** `task_2` 前面的灰线是它等待的时间。一个响应的所有任务由同一个循环
-# 跑完：`for task in tasks: await task()`，如此而已。
+# **一级级台阶：每个任务都等前一个做完。** 一个响应的所有任务由同一个循环跑完：
+# `for task in tasks: await task()`，如此而已。
 
 # %% [markdown] lang="en"
 # ## One to eight tasks
