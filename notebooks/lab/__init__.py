@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .deliveries import delivery as delivery
     from .figures import growth as growth
+    from .figures import lanes as lanes
     from .figures import scatter as scatter
     from .figures import sequence as sequence
     from .figures import timeline as timeline
@@ -22,6 +23,7 @@ _ROOMS = {
     "Traces": "traces",
     "delivery": "deliveries",
     "growth": "figures",
+    "lanes": "figures",
     "scatter": "figures",
     "sequence": "figures",
     "serve": "serving",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .ink import show, some
+from .lanes import draw_lanes as draw_lanes
 from .scatters import draw_growth as draw_growth
 from .scatters import draw_scatter as draw_scatter
 from .sequences import draw_sequence as draw_sequence
@@ -50,6 +51,14 @@ def growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks") ->
     is none, TimeoutError when the work does not end.
     """
     show(draw_growth({number: settled(group) for number, group in traces.items()}, x))
+
+
+def lanes(traces: Trace | Iterable[Trace]) -> None:
+    """Show what became of each task when its server was told to end, a lane for each request.
+
+    Raises ValueError when there is no task, TimeoutError when the work does not end.
+    """
+    show(draw_lanes(settled(traces)))
 
 
 def settled(traces: Trace | Iterable[Trace]) -> Traces:

@@ -157,7 +157,7 @@ class Sender:
         try:
             answer(trace, self._client.request(method, path, **self._tied(trace, options)))
         except httpx.TransportError as error:
-            trace.error = f"{type(error).__name__}: {error}"
+            cut(trace, error)
         finally:
             sending.reset(token)
         return trace
@@ -217,7 +217,7 @@ class Sender:
                     options = self._tied(trace, options)
                     answer(trace, await client.request(trace.method, trace.path, **options))
                 except httpx.TransportError as error:
-                    trace.error = f"{type(error).__name__}: {error}"
+                    cut(trace, error)
 
             async def send_one_after_another(queue: Iterable[tuple[Trace, dict[str, Any]]]) -> None:
                 for trace, options in queue:
@@ -252,6 +252,12 @@ def answer(trace: Trace, response: httpx.Response) -> None:
     trace.status = response.status_code
     trace.headers = dict(response.headers)
     trace.body = response.content[:LONGEST_BODY]
+
+
+def cut(trace: Trace, error: httpx.TransportError) -> None:
+    """Keep of a broken connection when its caller learnt of it, and how."""
+    trace.broken = perf_counter() - trace.sent
+    trace.error = f"{type(error).__name__}: {error}"
 
 
 async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -12,11 +13,13 @@ import sys
 import threading
 from collections.abc import Callable
 from time import perf_counter
+from types import FrameType
 from typing import Any, BinaryIO
 
 import cloudpickle
 from starlette.datastructures import State
 from uvicorn.importer import import_from_string
+from uvicorn.server import HANDLED_SIGNALS
 
 from .collecting import Collector
 from .hooks import watching
@@ -25,6 +28,7 @@ from .traces import Ledger, until
 from .watching import App
 
 STOP = b"stop\n"
+SIGNAL_TIMEOUT = 5.0
 
 
 class InOwnProcess:
@@ -41,6 +45,7 @@ class InOwnProcess:
         self.until = until
         self._ledger = ledger
         self._ready = threading.Event()
+        self._taken = threading.Semaphore(0)
         self._failure = ""
         order = pack(app) | {"settings": settings, "path": sys.path}
         self._collector = Collector(self._enter)
@@ -68,6 +73,9 @@ class InOwnProcess:
         if trace_id:
             self._ledger.enter(trace_id, task_key, stamps)
             return
+        if "taken" in stamps:
+            self._taken.release()
+            return
         self.port = stamps.get("port", 0)
         self._failure = stamps.get("failure", "")
         self._ready.set()
@@ -86,6 +94,7 @@ class InOwnProcess:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._ended.set()
+        self._taken.release()
 
     @property
     def exit_code(self) -> int | None:
@@ -106,7 +115,11 @@ class InOwnProcess:
         return self._ended.wait(timeout)
 
     def signal(self, number: int) -> None:
+        self._ledger.ending(signal.Signals(number).name, perf_counter())
         self._process.send_signal(number)
+        # Two signals sent at once may reach the process as one: wait until this one has.
+        if number in HANDLED_SIGNALS:
+            self._taken.acquire(timeout=SIGNAL_TIMEOUT)
 
     def call(self, blocking: Callable[[], T]) -> T:
         """Make a call that blocks this thread while the server works."""
@@ -169,6 +182,16 @@ def unpack(order: dict[str, Any]) -> App:
     return app
 
 
+class SignalledServer(Server):
+    """A server that reports each signal it has taken."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        # A report takes a lock, which the code that the signal interrupted may hold: do it later.
+        later = asyncio.get_running_loop().call_soon_threadsafe
+        later(self.reporter, "", None, {"taken": sig})
+
+
 def hold(lifeline: BinaryIO, server: Server) -> None:
     while line := lifeline.readline():
         if line == STOP:
@@ -185,7 +208,7 @@ def main() -> None:
     report = order["reporter"]
     try:
         app = unpack(order)
-        server = Server(
+        server = SignalledServer(
             app, report, report, order["settings"], lambda port: report("", None, {"port": port})
         )
     except Exception as error:
@@ -195,6 +218,8 @@ def main() -> None:
     try:
         with watching():
             server.run()
+    except KeyboardInterrupt:
+        pass  # as the uvicorn command does: SIGINT is no error
     except SystemExit as error:
         report("", None, {"failure": server.why_not(error)})
         raise

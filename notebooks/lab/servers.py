@@ -70,6 +70,7 @@ class Server(uvicorn.Server):
         on_ready: Callable[[int], None],
     ) -> None:
         self.probed = Probed(Watched(app, enter, reporter))
+        self.reporter = reporter
         self._on_ready = on_ready
         super().__init__(uvicorn.Config(self.probed, **{**DEFAULTS, **settings}))
 

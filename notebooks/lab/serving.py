@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from time import perf_counter
 from typing import Any, Literal
 
 import httpx
@@ -57,6 +58,7 @@ class Web(Sender):
         timeout: seconds. Raises TimeoutError, which names the work that is still going on; the
         server then still ends by itself when that work does.
         """
+        self._ledger.ending("stop", perf_counter())
         self._finalizer()
         self.join(timeout)
 
@@ -70,7 +72,10 @@ class Web(Sender):
             raise TimeoutError(f"the server has not ended after {timeout:g} s: {going or 'idle'}")
 
     def signal(self, number: int) -> None:
-        """Send the server's process a signal. Raises RuntimeError unless it has its own process."""
+        """Send the server's process a signal; return when uvicorn has taken it, if it is to.
+
+        Raises RuntimeError unless it has its own process.
+        """
         self._server.signal(number)
 
     def request(self, method: str, path: str, **options: Any) -> Trace:

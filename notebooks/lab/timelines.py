@@ -64,14 +64,14 @@ def _labelled(requests: Traces, now: float) -> Drawing:
     for trace, group in zip(requests, groups, strict=True):
         offset = trace.sent - first
         if len(requests) > 1:
-            label(axes, group, (0, row), 12 - left, 0, xycoords=_beside(axes), fontsize=9,
+            label(axes, group, (0, row), 12 - left, 0, xycoords=beside(axes), fontsize=9,
                   color=REFERENCE)  # fmt: skip
         ends.append(_answer(axes, trace, row, offset, now))
         top = row
         for task in trace.tasks:
             row += 1
-            ends.append(_task(axes, task, row, offset, now))
-        if trace.responded is not None:
+            ends.append(task_row(axes, task, row, offset, now))
+        if trace.responded is not None and trace.broken is None:
             at = offset + trace.responded
             axes.plot([at, at], [top - 0.5, row + 0.5], color=WAITING, lw=1, ls=(0, (2, 2)))
         row += 1.4
@@ -84,7 +84,7 @@ def _labelled(requests: Traces, now: float) -> Drawing:
         inward = at / span * room + text_width("responded", 7) > room
         label(axes, "responded", (at, -0.5), 0, 4, color=WAITING, fontsize=7, va="bottom",
               ha="right" if inward else "left")  # fmt: skip
-    _seconds_below(axes)
+    seconds_below(axes)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     note(figure, floor_of(requests))
@@ -92,26 +92,27 @@ def _labelled(requests: Traces, now: float) -> Drawing:
 
 
 def _answer(axes: Axes, trace: Trace, row: float, offset: float, now: float) -> tuple[float, float]:
-    label(axes, "answered", (0, row), -8, 0, xycoords=_beside(axes), fontsize=9, ha="right")
+    label(axes, "answered", (0, row), -8, 0, xycoords=beside(axes), fontsize=9, ha="right")
     if trace.answered is not None:
         end, words = trace.answered + offset, seconds(trace.answered)
     elif trace.error is None and trace.gone is None:
         end, words = max(now, offset), "waiting"
         axes.plot(end, row, ">", color=WAITING, ms=7, clip_on=False)
     else:
-        end, words = offset + (trace.gone or trace.returned or 0), error_name(trace.error, "lost")
+        cut = next((at for at in (trace.broken, trace.gone, trace.returned) if at is not None), 0)
+        end, words = offset + cut, error_name(trace.error, "lost")
         axes.plot(end, row, "x", color=INK, ms=6, zorder=4, clip_on=False)
     _bar(axes, row, offset, end, facecolor="white", edgecolor=WAITING, lw=1.3)
     return _at_end(axes, words, end, row, WAITING)
 
 
-def _task(axes: Axes, task: Task, row: float, offset: float, now: float) -> tuple[float, float]:
+def task_row(axes: Axes, task: Task, row: float, offset: float, now: float) -> tuple[float, float]:
     named = task.runner != "background"
     name = fitted(task.name, 9, 190)
-    label(axes, name, (0, row), -8, 4 if named else 0, xycoords=_beside(axes), fontsize=9,
+    label(axes, name, (0, row), -8, 4 if named else 0, xycoords=beside(axes), fontsize=9,
           ha="right")  # fmt: skip
     if named:
-        label(axes, task.runner, (0, row), -8, -6, xycoords=_beside(axes), fontsize=7,
+        label(axes, task.runner, (0, row), -8, -6, xycoords=beside(axes), fontsize=7,
               ha="right", color=REFERENCE)  # fmt: skip
     state = task.state
     begin = next((at for at in (task.queued, task.added, task.started) if at is not None), None)
@@ -157,11 +158,11 @@ def _at_end(
     return at, 14 + text_width(words, 8)
 
 
-def _beside(axes: Axes) -> tuple[Any, Any]:
+def beside(axes: Axes) -> tuple[Any, Any]:
     return (axes.transAxes, axes.transData)
 
 
-def _seconds_below(axes: Axes) -> None:
+def seconds_below(axes: Axes) -> None:
     few_ticks(axes.xaxis)
     axes.set_xlabel("seconds after sending")
 
@@ -203,7 +204,7 @@ def _dense(requests: Traces, now: float) -> Drawing:
             # One path with gaps draws three times as fast as a collection.
             axes.plot(across.ravel(), np.repeat(rows, 3), color=color, lw=thickness,
                       solid_capstyle="butt", rasterized=marks > MANY_MARKS)  # fmt: skip
-    _seconds_below(axes)
+    seconds_below(axes)
     alone = len(requests) == 1
     if alone and requests[0].responded is not None:
         axes.axvline(requests[0].responded, color=WAITING, lw=1, ls=(0, (2, 2)))
@@ -234,7 +235,8 @@ def last_moment(requests: Traces) -> float:
 
     def known(trace: Trace) -> Iterator[float]:
         for entry in [trace, *trace.tasks]:
-            for name in ("added", "queued", "started", "finished", "gone", "responded", "answered"):
+            for name in ("added", "queued", "started", "finished", "gone", "responded", "answered",
+                     "broken"):  # fmt: skip
                 at = getattr(entry, name, None)
                 if at is not None:
                     yield trace.sent - first + at

@@ -95,9 +95,11 @@ class Trace:
     returned: float | None = None
     answered: float | None = None
     gone: float | None = None
+    broken: float | None = None
     error: str | None = None
     tasks: list[Task] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    ending: list[tuple[str, float]] = field(default_factory=list)
     floor: Floor | None = None
     _until: Until = field(default=until, compare=False, repr=False)
 
@@ -106,6 +108,11 @@ class Trace:
         """Whether nothing more can happen: the server's call is over and no task is open."""
         over = self.returned is not None or self.gone is not None
         return over and not any(task.open for task in self.tasks)
+
+    @property
+    def started(self) -> float | None:
+        """When the first of its work began."""
+        return min((task.started for task in self.tasks if task.started is not None), default=None)
 
     @property
     def finished(self) -> float | None:
@@ -133,7 +140,7 @@ class Trace:
         return "the endpoint has not returned"
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path} ({self.status or self.error or 'no answer yet'})"
+        return f"{self.method} {self.path} ({self.error or self.status or 'no answer yet'})"
 
     def _repr_html_(self) -> str:
         moments = [("received", self.received), ("responded", self.responded)]
@@ -163,6 +170,17 @@ class Traces(list[Trace]):
         raise TimeoutError(
             f"{len(late)} of {len(self)} requests are not over after {timeout:g} s; first {first}"
         )
+
+    def wait_started(self, timeout: float = 30) -> Self:
+        """Wait until work has begun behind every request.
+
+        timeout: seconds for all of them together. Raises TimeoutError, naming one without.
+        """
+        begun = lambda: all(trace.started is not None for trace in self)  # noqa: E731
+        if not self or self[0]._until(begun, timeout):
+            return self
+        idle = next(trace for trace in self if trace.started is None)
+        raise TimeoutError(f"no work has begun behind {idle} after {timeout:g} s")
 
     @property
     def tasks(self) -> list[Task]:
@@ -213,7 +231,7 @@ class Traces(list[Trace]):
     def _repr_html_(self) -> str:
         shown = 10
         rows = [
-            (trace.method, trace.path, str(trace.status or trace.error or ""),
+            (trace.method, trace.path, str(trace.error or trace.status or ""),
              seconds(trace.answered), seconds(trace.finished), str(len(trace.tasks)))
             for trace in self[:shown]
         ]  # fmt: skip
@@ -266,11 +284,19 @@ class Ledger:
                         task.gone = trace.returned
             if task_key is not None and "finished" in stamps:
                 self._tasks.pop((trace_id, task_key), None)
-            if "returned" in stamps or "finished" in stamps:
+            if not stamps.keys().isdisjoint({"started", "returned", "finished"}):
                 changed.notify_all()
+
+    def ending(self, what: str, moment: float) -> None:
+        """The server is told to end, or ends; entered for each request that is not over."""
+        with changed:
+            for trace in self._traces.values():
+                if trace.ending or not trace.settled:
+                    trace.ending.append((what, moment - trace.sent))
 
     def close(self, moment: float) -> None:
         """The server has ended: what is still open now can no longer end."""
+        self.ending("exit", moment)
         with changed:
             for trace in self._traces.values():
                 if not trace.settled:
@@ -323,6 +349,7 @@ def _revived(plain: dict[str, Any]) -> Trace:
         | {
             "body": plain["body"].encode("utf-8", "surrogateescape"),
             "tasks": [Task(**task) for task in plain["tasks"]],
+            "ending": [(what, at) for what, at in plain.get("ending", [])],
             "floor": plain["floor"] and Floor(*plain["floor"]),
         }
     )
