@@ -344,7 +344,7 @@ async def copying():
         try:
             await asyncio.sleep(0.1)
         except asyncio.CancelledError:
-            logging.getLogger("copying").info("cancelled at step %d", step)
+            logging.getLogger("copying").warning("cancelled at step %d", step)
             raise  # or whoever cancelled it would take it for finished
 
 
