@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .ink import show, some
-from .swimlanes import draw_lanes as draw_lanes
 from .scatters import draw_growth as draw_growth
 from .scatters import draw_scatter as draw_scatter
 from .sequences import draw_sequence as draw_sequence
+from .swimlanes import draw_lanes as draw_lanes
 from .timelines import draw_timeline as draw_timeline
 from .traces import Trace, Traces
 

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from contextvars import ContextVar
@@ -160,6 +161,17 @@ class InProcess:
         self.trace_id = trace_id
         self.key = key
         self.report = report
+
+    def __getstate__(self) -> dict[str, Any]:
+        name = name_of(self.func)
+        if getattr(self.func, "__module__", None) == "__main__" and not hasattr(
+            sys.modules["__main__"], name
+        ):
+            raise TypeError(
+                f"{name} was written in a notebook, where the pool of another process cannot "
+                f"import it: put it into a file with %%writefile name.py and import it from there"
+            )
+        return self.__dict__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = Request(self.trace_id, self.report, self.report)

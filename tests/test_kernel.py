@@ -1,0 +1,150 @@
+"""In a real kernel: queued cells, interrupts, restarts, and a kernel that is killed."""
+
+import queue
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from jupyter_client.manager import KernelManager
+
+pytestmark = pytest.mark.slow
+
+APP = """
+import asyncio, threading, time
+from fastapi import BackgroundTasks, FastAPI
+from lab import serve
+app = FastAPI()
+
+@app.post("/", status_code=202)
+async def endpoint(tasks: BackgroundTasks):
+    tasks.add_task(time.sleep, 0.05)
+    tasks.add_task(asyncio.sleep, 0.05)
+
+def listening(web):
+    return int(web.url.rpartition(":")[2])
+"""
+
+
+class Kernel:
+    def __init__(self, manager: KernelManager) -> None:
+        self.manager = manager
+        self.connect()
+
+    def connect(self) -> None:
+        self.client: Any = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def start(self, *cells: str) -> list[str]:
+        """Queue all cells at once, as Run All does."""
+        return [self.client.execute(cell) for cell in cells]
+
+    def outcome(self, started: list[str]) -> list[str]:
+        """What each queued cell printed, or the name of its error; `not run` if it was lost."""
+        printed: dict[str, str] = dict.fromkeys(started, "")
+        done: set[str] = set()
+        end = time.monotonic() + 60
+        while not done.issuperset(started) and time.monotonic() < end:
+            try:
+                message = self.client.get_iopub_msg(timeout=1)
+            except queue.Empty:
+                continue
+            cell, content = message["parent_header"].get("msg_id"), message["content"]
+            if cell not in printed:
+                continue
+            if message["msg_type"] == "stream":
+                printed[cell] += content["text"]
+            elif message["msg_type"] == "error":
+                printed[cell] += content["ename"]
+            elif content.get("execution_state") == "idle":
+                done.add(cell)
+        return [printed[cell].strip() if cell in done else "not run" for cell in started]
+
+    def run(self, *cells: str) -> list[str]:
+        return self.outcome(self.start(*cells))
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    manager = KernelManager(kernel_name="python3", transport_encryption="auto")
+    manager.start_kernel(cwd=str(tmp_path))
+    kernel = Kernel(manager)
+    yield kernel
+    kernel.client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    manager.context.destroy()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 20
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
+
+
+@pytest.mark.parametrize("on", ["thread", "kernel", "process"])
+def test_cells_queued_at_once_all_run(kernel: Kernel, on: str) -> None:
+    outcome = kernel.run(
+        APP,
+        f"web = serve(app, on={on!r})",
+        "trace = web.post('/')",
+        "print([task.state for task in trace.wait(10).tasks])",
+        "print(len(web.burst('/', [{}] * 5, rate=50).wait(10)))",
+        "await asyncio.sleep(0.01); print('awaited')",
+        "web = serve(app, on='thread'); print(web.post('/').status)",
+        "print('last')",
+    )
+    assert outcome == ["", "", "", "['finished', 'finished']", "5", "awaited", "202", "last"]
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_an_interrupted_cell_leaves_the_server_as_it_was(kernel: Kernel, on: str) -> None:
+    kernel.run(APP, f"web = serve(app, on={on!r})")
+    started = kernel.start("print('here', flush=True); time.sleep(60)")
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=30)
+        if message["msg_type"] == "stream":
+            break
+    kernel.manager.interrupt_kernel()
+    assert kernel.outcome(started) == ["KeyboardInterrupt"]
+    assert kernel.run("print(web.post('/').wait(10).status)") == ["202"]
+
+
+def test_waiting_for_work_without_end_raises_and_the_next_cell_runs(kernel: Kernel) -> None:
+    outcome = kernel.run(
+        APP,
+        "gate = threading.Event()",
+        "@app.post('/stuck')\nasync def stuck(tasks: BackgroundTasks): tasks.add_task(gate.wait)",
+        "web = serve(app); trace = web.post('/stuck')",
+        "trace.wait(0.1)",
+    )
+    assert outcome[-1] == "TimeoutError"
+    assert kernel.run("gate.set(); print(trace.wait(10).tasks[0].state)") == ["finished"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("ending", ["restart", "kill"])
+def test_a_kernel_that_goes_leaves_nothing_behind(kernel: Kernel, ending: str) -> None:
+    *_, told = kernel.run(
+        APP,
+        "one, two = serve(app), serve(app, on='process')",
+        "import os; one.post('/'); two.post('/')",
+        "print(os.getpid(), two.pid, listening(one), listening(two))",
+    )
+    own, child, *ports = map(int, told.split())
+    assert all(map(listens, ports))
+    if ending == "restart":
+        kernel.manager.restart_kernel(now=False)
+    else:
+        psutil.Process(own).kill()
+    assert until(lambda: not psutil.pid_exists(child) and not any(map(listens, ports)))

@@ -1,0 +1,404 @@
+"""The observer sees each piece of work where it runs, and changes nothing."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import BackgroundTasks, FastAPI, HTTPException
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from lab import hooks
+from lab.hooks import watching
+from lab.serving import Web
+from lab.traces import Ledger, Trace
+from lab.watching import App, Watched
+
+Serving = Callable[..., Web]
+
+
+def nothing() -> None:
+    pass
+
+
+async def nothing_async() -> None:
+    pass
+
+
+class Worker(threading.Thread):
+    def run(self) -> None:
+        pass
+
+
+def boom() -> None:
+    raise ValueError("boom")
+
+
+async def call(app: App, path: str = "/", **scope: Any) -> list[Any]:
+    """Make one request as a server would, and return what the app sends."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    plain = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "headers": [], "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    await app({**plain, **scope}, receive, send)
+    return sent
+
+
+def watched(app: App) -> tuple[Watched, Ledger]:
+    ledger = Ledger()
+    return Watched(app, ledger.enter), ledger
+
+
+KINDS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
+    "def": (lambda: BackgroundTask(nothing), "background", "nothing", "thread"),
+    "async": (lambda: BackgroundTask(nothing_async), "background", "nothing_async", "loop"),
+    "partial": (lambda: BackgroundTask(partial(nothing)), "background", "nothing", "thread"),
+    "thread": (lambda: threading.Thread(target=nothing).start(), "thread", "nothing", "thread"),
+    "subclass": (lambda: Worker().start(), "thread", "Worker", "thread"),
+    "timer": (lambda: threading.Timer(0, nothing).start(), "thread", "nothing", "thread"),
+    "create_task": (
+        lambda: asyncio.create_task(nothing_async()), "create_task", "nothing_async", "loop"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_way_of_leaving_work_behind_is_seen_where_it_runs(serving: Serving, kind: str) -> None:
+    leave, runner, name, where = KINDS[kind]
+
+    async def endpoint(request: Request) -> Response:
+        left = leave()
+        return Response(background=left if isinstance(left, BackgroundTask) else None)
+
+    web = serving(Starlette(routes=[Route("/", endpoint)]))
+    trace = web.get("/").wait(5)
+    (task,) = trace.tasks
+    assert (task.runner, task.name, task.state) == (runner, name, "finished")
+    assert task.where is not None
+    assert task.where.partition(" ")[0] == where
+    assert task.added is not None
+    assert task.started is not None
+    assert task.finished is not None
+    assert task.added <= task.started <= task.finished
+
+
+def test_work_in_pools_is_seen_and_the_pools_own_workers_are_not(serving: Serving) -> None:
+    with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(1) as processes:
+
+        async def endpoint(request: Request) -> Response:
+            futures = [threads.submit(pow, 2, 3), processes.submit(pow, 2, 5)]
+            loop = asyncio.get_running_loop()
+            answers = [await asyncio.wrap_future(future) for future in futures]
+            return JSONResponse([*answers, await loop.run_in_executor(threads, pow, 2, 2)])
+
+        trace = serving(Starlette(routes=[Route("/", endpoint)])).get("/").wait(20)
+    assert trace.body == b"[8,32,4]"
+    assert [task.runner for task in trace.tasks] == ["executor", "process", "executor"]
+    assert {task.state for task in trace.tasks} == {"finished"}
+    assert trace.tasks[1].where is not None
+    assert trace.tasks[1].where.startswith("process ")
+
+
+def test_tasks_keep_their_order_and_a_failure_skips_the_rest(serving: Serving) -> None:
+    app = FastAPI()
+
+    @app.post("/")
+    async def endpoint(tasks: BackgroundTasks) -> None:
+        for func in (nothing, nothing_async, boom, nothing):
+            tasks.add_task(func)
+
+    trace = serving(app).post("/").wait(5)
+    assert [task.name for task in trace.tasks] == ["nothing", "nothing_async", "boom", "nothing"]
+    assert [task.state for task in trace.tasks] == ["finished", "finished", "failed", "never ran"]
+    assert trace.tasks[2].error == "ValueError: boom"
+    assert trace.status == 200
+    assert any("Exception in ASGI application (ValueError: boom)" in line for line in trace.log)
+
+
+def test_tasks_that_an_error_drops_are_seen_as_never_run(serving: Serving) -> None:
+    app = FastAPI()
+
+    @app.post("/")
+    async def endpoint(tasks: BackgroundTasks) -> None:
+        tasks.add_task(nothing)
+        raise HTTPException(400)
+
+    trace = serving(app).post("/").wait(5)
+    assert (trace.status, [task.state for task in trace.tasks]) == (400, ["never ran"])
+
+
+def test_log_lines_stand_on_their_own_request(serving: Serving, gate: threading.Event) -> None:
+    app = FastAPI()
+    both = threading.Barrier(2)
+
+    def log(name: str) -> None:
+        both.wait(5)
+        logging.getLogger("test").warning("by %s", name)
+
+    @app.post("/{name}")
+    async def endpoint(name: str, tasks: BackgroundTasks) -> None:
+        tasks.add_task(log, name)
+
+    web = serving(app)
+    traces = [web.post("/one"), web.post("/two")]
+    lines = [[line for line in trace.wait(5).log if "by " in line] for trace in traces]
+    assert lines == [["WARNING test: by one"], ["WARNING test: by two"]]
+
+
+def test_the_header_that_ties_a_request_to_its_trace_never_reaches_the_app(
+    serving: Serving,
+) -> None:
+    async def endpoint(request: Request) -> Response:
+        return JSONResponse(request.headers.keys())
+
+    trace = serving(Starlette(routes=[Route("/", endpoint)])).get("/", headers={"x-own": "1"})
+    assert b"x-own" in trace.body
+    assert b"x-lab" not in trace.body
+
+
+def test_middleware_streams_and_lifespans_work_as_ever(serving: Serving) -> None:
+    seen = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, int]]:
+        seen.append("up")
+        yield {"number": 7}
+        seen.append("down")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    async def endpoint(request: Request) -> Response:
+        assert request.state.number == 7
+        return StreamingResponse(stream(), background=BackgroundTask(nothing))
+
+    async def passing(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["x-passed"] = "yes"
+        return response
+
+    app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=passing)
+    web = serving(app)
+    trace = web.get("/").wait(5)
+    assert (trace.body, trace.headers["x-passed"]) == (b"ab", "yes")
+    assert [task.state for task in trace.tasks] == ["finished"]
+    web.stop()
+    assert seen == ["up", "down"]
+
+
+def test_websockets_pass_untouched() -> None:
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(await socket.receive_text())
+        await socket.close()
+
+    app, ledger = watched(Starlette(routes=[WebSocketRoute("/", endpoint)]))
+    inbox = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(inbox)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"",
+             "root_path": "", "subprotocols": []}  # fmt: skip
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == [
+        "websocket.accept", "websocket.send", "websocket.close",
+    ]  # fmt: skip
+    assert ledger.traces == []
+
+
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+def behaviour(app: App) -> Any:
+    """All that an app lets be seen of one request, and what its tasks saw."""
+
+    async def main() -> Any:
+        try:
+            return await call(app), None
+        except Exception as error:
+            return None, (type(error), str(error))
+
+    return asyncio.run(main())
+
+
+def app_that_tells(seen: list[Any], fail: bool) -> App:
+    def sync_task() -> None:
+        seen.append(("sync", variable.get(), threading.current_thread() is threading.main_thread()))
+
+    async def async_task(*, value: int) -> None:
+        seen.append(("async", variable.get(), value))
+        variable.set("changed by the task")
+
+    async def cancelled() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def endpoint(request: Request) -> Response:
+        variable.set("set by the endpoint")
+        running = asyncio.create_task(cancelled(), name="long")
+        await asyncio.sleep(0)
+        running.cancel()
+        unstarted = asyncio.create_task(nothing_async())
+        unstarted.cancel()
+        results = await asyncio.gather(running, unstarted, return_exceptions=True)
+        seen.append([type(result).__name__ for result in results])
+        seen.append((running.get_name(), await asyncio.create_task(asyncio.sleep(0, "value"))))
+        tasks = BackgroundTasks()
+        tasks.add_task(sync_task)
+        tasks.add_task(async_task, value=3)
+        if fail:
+            tasks.add_task(boom)
+        tasks.add_task(lambda: seen.append(("last", variable.get())))
+        return JSONResponse({"a": 1}, 202, {"x-own": "1"}, background=tasks)
+
+    return Starlette(routes=[Route("/", endpoint)])
+
+
+@pytest.mark.parametrize("fail", [False, True], ids=["well", "failing"])
+def test_watching_changes_nothing(fail: bool) -> None:
+    alone: list[Any] = []
+    plain = behaviour(app_that_tells(alone, fail))
+    observed: list[Any] = []
+    with watching():
+        app, ledger = watched(app_that_tells(observed, fail))
+        assert behaviour(app) == plain
+    assert observed == alone
+    assert "cancelled" in observed
+    (trace,) = ledger.traces
+    assert [task.state for task in trace.tasks if task.runner == "create_task"] == [
+        "cancelled", "cancelled", "finished",
+    ]  # fmt: skip
+
+
+def test_responses_are_the_same_byte_for_byte(serving: Serving) -> None:
+    async def endpoint(request: Request) -> Response:
+        return JSONResponse(await request.json(), 201, {"x-own": "1"})
+
+    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    web = serving(app)
+    with httpx.Client(base_url=web.url, trust_env=False) as client:
+        given = client.post("/", json={"a": [1]})
+    transport = httpx.ASGITransport(app)
+
+    async def plain() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url=web.url) as client:
+            return await client.post("/", json={"a": [1]})
+
+    alone = asyncio.run(plain())
+    added = {"date", "server"}  # by uvicorn
+    kept = [(name, value) for name, value in given.headers.items() if name not in added]
+    assert (given.status_code, given.content, kept) == (
+        alone.status_code,
+        alone.content,
+        list(alone.headers.items()),
+    )
+
+
+def test_the_hooks_are_taken_off_when_the_last_server_has_ended(serving: Serving) -> None:
+    before = [getattr(owner, name) for owner, name, _ in hooks._HOOKS]
+    one, two = serving(Starlette()), serving(Starlette())
+    assert [getattr(owner, name) for owner, name, _ in hooks._HOOKS] != before
+    one.stop()
+    assert [getattr(owner, name) for owner, name, _ in hooks._HOOKS] != before
+    two.stop()
+    assert [getattr(owner, name) for owner, name, _ in hooks._HOOKS] == before
+
+
+def in_order(trace: Trace) -> bool:
+    (task,) = trace.tasks
+    assert trace.responded is not None
+    assert task.started is not None
+    return trace.responded < task.started
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_the_answer_is_there_before_the_work_can_end(serving: Serving, on: str) -> None:
+    """The work waits for a second request, which the client sends only when it is answered."""
+    app = FastAPI()
+    app.state.told = False
+
+    def wait_to_be_told() -> None:
+        for _ in range(1000):
+            if app.state.told:
+                return
+            time.sleep(0.01)
+        raise TimeoutError("nobody had the answer before the work ended")
+
+    @app.post("/")
+    async def endpoint(tasks: BackgroundTasks) -> None:
+        tasks.add_task(wait_to_be_told)
+
+    @app.post("/tell")
+    async def tell() -> None:
+        app.state.told = True
+
+    web = serving(app, on=on)
+    trace = web.post("/")
+    web.post("/tell")
+    trace.wait(20)
+    assert [task.state for task in trace.tasks] == ["finished"]
+    assert in_order(trace)
+
+
+def test_in_memory_clients_hide_that_the_answer_comes_first() -> None:
+    """The control: here the client is answered only when the work is over, told or not."""
+    told, outcomes = threading.Event(), []
+    app = FastAPI()
+
+    @app.post("/")
+    async def endpoint(tasks: BackgroundTasks) -> None:
+        tasks.add_task(lambda: outcomes.append(told.wait(0.2)))
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://lab") as client:
+            await client.post("/")
+            told.set()
+
+    asyncio.run(main())
+    assert outcomes == [False]
+
+
+def test_a_thread_started_in_the_handler_breaks_the_order(serving: Serving) -> None:
+    """The control: the trace shows it when work does begin before the answer."""
+    app = FastAPI()
+
+    @app.post("/")
+    def endpoint() -> None:
+        begun = threading.Event()
+        threading.Thread(target=begun.set).start()
+        begun.wait(5)
+
+    assert not in_order(serving(app).post("/").wait(5))
