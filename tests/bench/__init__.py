@@ -1,0 +1,1 @@
+"""How true, how cheap and how fast the instrument is: ratios from one run, each with its bar."""

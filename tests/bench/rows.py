@@ -1,0 +1,243 @@
+"""The rows of the benchmark. Each measures one thing; `size` scales how long it takes."""
+
+import asyncio
+import logging
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import uvicorn
+
+import server
+from lab import delivery
+from lab.figures import draw_scatter, draw_timeline
+from lab.hooks import watching
+from lab.servers import DEFAULTS
+from lab.serving import serve
+from lab.traces import Ledger, Trace, Traces
+from lab.watching import Watched
+
+from .apps import empty, two
+
+LOAD = """
+import json, socket, sys, time
+port, number, request = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode("latin-1")
+wire = socket.create_connection(("127.0.0.1", port))
+wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+begin = time.perf_counter()
+for _ in range(number):
+    wire.sendall(request)
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += wire.recv(65536)
+print(time.perf_counter() - begin)
+"""
+
+
+class Row(NamedTuple):
+    """One line of the table: what was measured, and what it may be."""
+
+    name: str
+    value: float
+    bar: float
+    at_most: bool = True
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.bar if self.at_most else self.value >= self.bar
+
+
+def truth(size: float) -> Iterator[Row]:
+    """`answered` of an empty 202 over what a raw socket reads, taken in turn on one server."""
+    request = b"POST / HTTP/1.1\r\nhost: lab\r\ncontent-length: 2\r\n\r\n{}"
+    for on, bar in (("thread", 1.5), ("process", 1.2)):
+        web = serve("tests.bench.apps:empty" if on == "process" else empty, on=on)  # type: ignore[arg-type]
+        raw, read = [], []
+        with socket.create_connection(("127.0.0.1", int(web.url.rpartition(":")[2]))) as wire:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(max(10, int(1500 * size))):
+                begin = perf_counter()
+                wire.sendall(request)
+                wire.recv(4096)
+                raw.append(perf_counter() - begin)
+                read.append(web.post("/", content=b"{}").answered or 0.0)
+        web.stop()
+        yield Row(f"truth, {on}", statistics.median(read) / statistics.median(raw), bar)
+
+
+def order(size: float) -> Iterator[Row]:
+    """How many of the watched requests kept the order, and how many of the control did."""
+    number = max(10, int(1000 * size))
+    with serve(two) as web:
+        kept = sum(map(in_order, web.burst("/two", [{}] * number).wait(60)))
+        control = sum(map(in_order, web.burst("/thread", [{}] * number).wait(60)))
+    yield Row(f"order kept, of {number}", kept, number, at_most=False)
+    yield Row(f"order kept by the control, of {number}", control, 0)
+
+
+def in_order(trace: Trace) -> bool:
+    moments = [trace.responded, *(task.started for task in trace.tasks)]
+    return all(a is not None and b is not None and a < b for a, b in pairwise(moments))
+
+
+def observer(size: float) -> Iterator[Row]:
+    """CPU for a request of `/webhook-test`, watched over unwatched, in-process."""
+    asked = delivery("push")
+    headers = [(name.lower().encode(), value.encode()) for name, value in asked["headers"].items()]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": "/webhook-test", "raw_path": b"/webhook-test",
+        "query_string": b"", "root_path": "", "headers": headers,
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": asked["content"], "more_body": False}
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def cpu(app: Any, number: int) -> float:
+        begin = time.process_time()
+        for _ in range(number):
+            await app({**scope, "state": {}}, receive, send)
+        return time.process_time() - begin
+
+    async def ratios() -> list[float]:
+        watched = Watched(server.app, Ledger().enter)
+        await cpu(server.app, 50)
+        found = []
+        for _ in range(max(2, int(60 * size))):
+            plain = await cpu(server.app, 50)
+            with watching():
+                found.append(await cpu(watched, 50) / plain)
+        return found
+
+    with no_work():
+        yield Row("observer, CPU per request", statistics.median(asyncio.run(ratios())), 1.10)
+
+
+def throughput(size: float) -> Iterator[Row]:
+    """Requests a second that server.py answers, watched over unwatched, load from outside."""
+    asked = delivery("push")
+    head = "".join(f"{name}: {value}\r\n" for name, value in asked["headers"].items())
+    request = (
+        f"POST /webhook-test HTTP/1.1\r\nhost: lab\r\n{head}"
+        f"content-length: {len(asked['content'])}\r\n\r\n{asked['content'].decode('latin-1')}"
+    )
+    number = max(20, int(1000 * size))
+
+    def load(port: int) -> float:
+        command = [sys.executable, "-c", LOAD, str(port), str(number), request]
+        return number / float(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    ratios = []
+    with no_work(), unwatched() as plain, serve(server.app) as web:
+        port = int(web.url.rpartition(":")[2])
+        for _ in range(max(2, int(14 * size))):
+            ratios.append(load(port) / load(plain))
+    yield Row("throughput, watched / unwatched", statistics.median(ratios), 0.95, at_most=False)
+
+
+class unwatched:
+    """server.py on a thread of its own, as `serve` runs it but without the observer."""
+
+    def __enter__(self) -> int:
+        self.server = uvicorn.Server(uvicorn.Config(server.app, **DEFAULTS))
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        port: int = self.server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    def __exit__(self, *error: object) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+class no_work:
+    """Deliveries take no time, and their log lines go nowhere."""
+
+    silence = logging.NullHandler()
+
+    def __enter__(self) -> None:
+        self.before = server.app.state.work_seconds
+        server.app.state.work_seconds = 0.0
+        server.logger.propagate = False
+        server.logger.addHandler(self.silence)
+
+    def __exit__(self, *error: object) -> None:
+        server.app.state.work_seconds = self.before
+        server.logger.propagate = True
+        server.logger.removeHandler(self.silence)
+
+
+def filled(number: int) -> Ledger:
+    """A ledger with requests of two tasks each, entered stamp by stamp as the observer does."""
+    ledger = Ledger()
+    for count in range(number):
+        trace = ledger.open(Trace(str(count), count * 0.001, "POST", "/two"))
+        at = trace.sent
+        trace.status, trace.answered = 202, 0.002 + count % 7 * 0.0001
+        trace.headers = {"content-length": str(count % 90), "content-type": "application/json"}
+        ledger.enter(trace.id, None, {"received": at + 0.0005, "method": "POST", "path": "/two"})
+        for key in ("a", "b"):
+            made = {"name": "task", "runner": "background", "added": at + 0.001}
+            ledger.enter(trace.id, key, made)
+        ledger.enter(trace.id, None, {"responded": at + 0.0015})
+        for key, begin in (("a", 0.002), ("b", 0.102)):
+            ledger.enter(trace.id, key, {"queued": at + begin})
+            ledger.enter(
+                trace.id, key, {"started": at + begin + 0.0001, "where": f"thread {count % 40}"}
+            )
+            ledger.enter(trace.id, key, {"finished": at + begin + 0.1})
+        ledger.enter(trace.id, None, {"returned": at + 0.21})
+    return ledger
+
+
+def memory(size: float) -> Iterator[Row]:
+    """KiB that a kept trace with two tasks takes."""
+    number = max(100, int(100_000 * size))
+    tracemalloc.start()
+    ledger = filled(number)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    yield Row(
+        f"memory per trace, {len(ledger.traces):,} kept", taken / number / 1024, 2, unit="KiB"
+    )
+
+
+def drawing(size: float) -> Iterator[Row]:
+    """Seconds to draw many traces."""
+    number = max(100, int(100_000 * size))
+    traces: Traces = filled(number).traces
+    draws: dict[str, Callable[[Any], Any]] = {"timeline": draw_timeline, "scatter": draw_scatter}
+    for name, draw in draws.items():
+        begin = perf_counter()
+        assert draw(traces).svg
+        yield Row(f"{name} of {number:,} traces", perf_counter() - begin, 2, unit="s")
+
+
+def schedule(size: float) -> Iterator[Row]:
+    """By how much sends at 200 a second are late (ms)."""
+    number = max(20, int(600 * size))
+    with serve("tests.bench.apps:empty", on="process") as web:
+        traces = web.burst("/", [{}] * number, rate=200)
+    offsets = sorted((trace.sent - count / 200) * 1000 for count, trace in enumerate(traces))
+    late = offsets[int(len(offsets) * 0.99)] - offsets[0]
+    yield Row("lateness of sends at 200/s, p99", late, 5, unit="ms")
+
+
+ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
+    each.__name__: each for each in (truth, order, observer, throughput, memory, drawing, schedule)
+}

@@ -1,0 +1,18 @@
+"""The benchmark's rows run and measure something; whether their bars hold is not tested."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmark is run from the root
+from tests.bench.rows import ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_gives_a_number(name: str) -> None:
+    for row in ROWS[name](0.01):
+        assert math.isfinite(row.value)
+        assert row.value > 0 or row.name.startswith("order kept by the control")
