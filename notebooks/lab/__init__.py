@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .deliveries import delivery as delivery
     from .figures import growth as growth
+    from .figures import heartbeat as heartbeat
     from .figures import lanes as lanes
     from .figures import scatter as scatter
     from .figures import sequence as sequence
+    from .figures import steps as steps
     from .figures import timeline as timeline
     from .inbox import Inbox as Inbox
     from .serving import serve as serve
@@ -23,10 +25,12 @@ _ROOMS = {
     "Traces": "traces",
     "delivery": "deliveries",
     "growth": "figures",
+    "heartbeat": "figures",
     "lanes": "figures",
     "scatter": "figures",
     "sequence": "figures",
     "serve": "serving",
+    "steps": "figures",
     "timeline": "figures",
 }
 

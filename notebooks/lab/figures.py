@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .beats import draw_heartbeat as draw_heartbeat
+from .beats import draw_steps as draw_steps
 from .ink import show, some
 from .scatters import draw_growth as draw_growth
 from .scatters import draw_scatter as draw_scatter
@@ -59,6 +61,23 @@ def lanes(traces: Trace | Iterable[Trace]) -> None:
     Raises ValueError when there is no task, TimeoutError when the work does not end.
     """
     show(draw_lanes(settled(traces)))
+
+
+def heartbeat(**strips: Iterable[Trace]) -> None:
+    """Show what another caller felt while work went on, a row for each run.
+
+    strips: the beats of each run, labelled with its keyword. Raises ValueError when there is none.
+    """
+    show(draw_heartbeat({name: settled(beats) for name, beats in strips.items()}))
+
+
+def steps(**groups: Iterable[Trace]) -> None:
+    """Show how many tasks had finished by when; the first group is drawn in colour.
+
+    groups: requests to compare, each labelled with its keyword. Raises ValueError when no task of
+    a group has finished.
+    """
+    show(draw_steps({name: settled(group) for name, group in groups.items()}))
 
 
 def settled(traces: Trace | Iterable[Trace]) -> Traces:

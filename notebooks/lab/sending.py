@@ -7,9 +7,10 @@ small answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
@@ -153,13 +154,7 @@ class Sender:
         A connection that breaks is not raised: `Trace.error` tells.
         """
         trace = self._new(method, path)
-        token = sending.set(trace)
-        try:
-            answer(trace, self._client.request(method, path, **self._tied(trace, options)))
-        except httpx.TransportError as error:
-            cut(trace, error)
-        finally:
-            sending.reset(token)
+        self._exchange(self._client, trace, options)
         return trace
 
     def get(self, path: str, **options: Any) -> Trace:
@@ -167,6 +162,28 @@ class Sender:
 
     def post(self, path: str, **options: Any) -> Trace:
         return self.request("POST", path, **options)
+
+    @contextlib.contextmanager
+    def heartbeat(self, path: str = "/ping", every: float = 0.02) -> Iterator[Traces]:
+        """Ask for `path` again and again, on a connection of its own, as long as the block runs.
+
+        every: seconds from one request to the next; a late answer delays those behind it.
+        """
+        beats, stop = Traces(), threading.Event()
+
+        def beat() -> None:
+            with stamping_client(self.url) as client:
+                while not stop.wait(every):
+                    beats.append(self._new("GET", path))
+                    self._exchange(client, beats[-1], {})
+
+        thread = threading.Thread(target=beat, name="lab heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield beats
+        finally:
+            stop.set()
+            thread.join()
 
     def burst(
         self,
@@ -233,6 +250,16 @@ class Sender:
                     return
                 async for index in due(at, stop):
                     group.create_task(send(*pairs[index]))
+
+    def _exchange(self, client: httpx.Client, trace: Trace, options: dict[str, Any]) -> None:
+        token = sending.set(trace)
+        try:
+            tied = self._tied(trace, options)
+            answer(trace, client.request(trace.method, trace.path, **tied))
+        except httpx.TransportError as error:
+            cut(trace, error)
+        finally:
+            sending.reset(token)
 
     def _new(self, method: str, path: str) -> Trace:
         number = str(next(_numbers))

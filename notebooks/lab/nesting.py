@@ -1,0 +1,57 @@
+"""Runs code where it can do no harm: in a throw-away kernel, or in a process of its own."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+
+from jupyter_client.manager import KernelManager
+
+PATIENCE = 3.0
+
+
+def run_all(*cells: str) -> list[str]:
+    """Queue cells in a fresh kernel, all at once as Run All does; tell of each what became of it.
+
+    One of: ran, raised (with the error's name), lost. A cell is lost when the kernel has been
+    silent for a while and has not run it.
+    """
+    manager = KernelManager(kernel_name="python3", transport_encryption="auto")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        queued = [client.execute(cell, stop_on_error=False) for cell in cells]
+        fate = dict.fromkeys(queued, "lost")
+        while "lost" in fate.values():
+            try:
+                reply = client.get_shell_msg(timeout=PATIENCE)
+            except queue.Empty:
+                break
+            content, cell = reply["content"], reply["parent_header"].get("msg_id")
+            if cell in fate:
+                error = content.get("ename")
+                fate[cell] = f"raised {error}" if error else "ran"
+        return list(fate.values())
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def last_line(program: str, timeout: float = 20) -> str:
+    """The last line that a Python program says in a process of its own.
+
+    timeout: seconds, after which it is ended.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return f"still running after {timeout:g} s"
+    return (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]

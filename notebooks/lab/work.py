@@ -1,0 +1,11 @@
+"""Work for processes to share: what a pool runs must stand in a module that it can import."""
+
+from __future__ import annotations
+
+
+def crunch(rounds: int = 3_000_000) -> int:
+    """Keep a processor busy with pure Python, which holds the interpreter's lock."""
+    total = 0
+    for number in range(rounds):
+        total += number * number % 7
+    return total

@@ -1,0 +1,314 @@
+# %% [markdown] lang="en"
+# # 3. Find out what runs on the loop and what on a thread
+#
+# **Do** run the same work as `def`, as `async def`, and as an `async def` that blocks. **Learn** which
+# of them stops everybody else, and how many can run at once. **Need** lesson 2.
+
+# %% [markdown] lang="zh"
+# # 3. 看清什么在事件循环上跑，什么在线程里跑
+#
+# **要做**：把同样的活写成 `def`、`async def`，再写成会阻塞的 `async def`。**要学**：哪一种会让所有人停下来，
+# 同时最多能跑几个。**要备**：第 2 课。
+
+# %%
+import asyncio
+import time
+
+import anyio.to_thread
+from fastapi import BackgroundTasks, FastAPI
+
+from lab import heartbeat, serve, steps, timeline
+from lab.nesting import last_line, run_all
+
+# %% tags=["app"]
+app = FastAPI()
+cache = {}
+
+
+def plain():
+    time.sleep(0.5)
+    cache["plain"] = time.time()  # updating a cache, as the guide suggests
+
+
+async def friendly():
+    await asyncio.sleep(0.5)
+
+
+async def blocking():
+    time.sleep(0.5)
+
+
+KINDS = {"plain": plain, "friendly": friendly, "blocking": blocking}
+
+
+@app.get("/ping")
+async def ping():
+    return "pong"
+
+
+@app.post("/run/{kind}", status_code=202)
+async def run(kind: str, background_tasks: BackgroundTasks):
+    background_tasks.add_task(KINDS[kind])
+
+
+web = serve(app, on="process")
+
+# %% [markdown] lang="en"
+# This server has a process of its own, so that the notebook does not disturb it.
+#
+# **Guess:** where does each of the three run?
+
+# %% [markdown] lang="zh"
+# 这台服务器有自己的进程，免得 notebook 干扰它。
+#
+# **先猜**：这三种各在哪里运行？
+
+# %%
+runs = {kind: web.post(f"/run/{kind}").wait() for kind in KINDS}
+{kind: trace.tasks[0].where for kind, trace in runs.items()}
+
+# %% [markdown] lang="en"
+# **A `def` task runs on a thread of the pool, an `async def` on the event loop**, whatever it does
+# there. The guide's "loop or thread pool" depends on three letters and a space before your function.
+
+# %% [markdown] lang="zh"
+# **`def` 任务在线程池的线程里跑，`async def` 在事件循环上跑**，不管它在那里干什么。指南所说的“事件循环或线程池”，
+# 就看函数前面有没有 `async`。
+
+# %% [markdown] lang="en"
+# ## The others
+#
+# While a task runs, someone else pings the server every few milliseconds, on another connection.
+# **Guess:** under which of the three does the heartbeat stop?
+
+# %% [markdown] lang="zh"
+# ## 其他人
+#
+# 任务运行的时候，另有一个人每隔几毫秒就在另一条连接上 ping 一下服务器。**先猜**：哪一种任务会让心跳停住？
+
+
+# %%
+def beats_under(kind):
+    with web.heartbeat() as beats:
+        web.post(f"/run/{kind}").wait()
+    return beats
+
+
+beats = {kind: beats_under(kind) for kind in KINDS}
+heartbeat(**beats)
+
+# %% [markdown] lang="en"
+# **Only the blocking `async def` stops everybody.** It holds the loop, and the loop serves everyone.
+# The guide fears that a *sync* function blocks the event loop: it is the other way round, a sync task
+# is the one that leaves it.
+
+# %% [markdown] lang="zh"
+# **只有会阻塞的 `async def` 让所有人停下。** 它占着事件循环，而所有请求都靠这个循环。指南担心*同步*函数会阻塞事件循环，
+# 其实正相反：同步任务恰恰是离开循环的那一种。
+
+# %% [markdown] lang="en"
+# ## A hundred at once
+#
+# Requests of a hundred callers, each with a `def` task of half a second. **Guess:** when are all done?
+
+# %% [markdown] lang="zh"
+# ## 一百个同时来
+#
+# 一百个调用方的请求，各有一个半秒的 `def` 任务。**先猜**：什么时候全部做完？
+
+# %%
+threads = web.burst("/run/plain", [{}] * 100, at_once=100).wait()
+loop = web.burst("/run/friendly", [{}] * 100, at_once=100).wait()
+steps(threads=threads, loop=loop)
+
+# %% [markdown] lang="en"
+# **Forty, forty, twenty: the thread pool has 40 threads.** On the loop all hundred sleep together. The
+# answers came at once in both; what waits is the work. The cap is a limiter that anyone can read:
+
+# %% [markdown] lang="zh"
+# **四十、四十、二十：线程池有 40 个线程。** 在事件循环上，一百个可以一起睡。两种情况下应答都立刻就到，等的是活。
+# 这个上限是一个限制器，谁都可以读出来：
+
+
+# %% tags=["app"]
+@app.get("/limit")
+async def limit(total: int = 0):
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = total or limiter.total_tokens
+    return limiter.total_tokens
+
+
+@app.get("/report")
+def report():  # a `def` endpoint
+    return "done"
+
+
+web = serve(app, on="process")
+web.get("/limit").body
+
+# %% [markdown] lang="en"
+# ## Endpoints wait in the same line
+#
+# `/report` is a `def` endpoint and does nothing. **Guess:** how long is its answer when 80 tasks of
+# half a second have just begun?
+
+# %% [markdown] lang="zh"
+# ## 端点也排在同一条队里
+#
+# `/report` 是一个 `def` 端点，什么也不做。**先猜**：80 个半秒的任务刚开始时，它要多久才应答？
+
+# %%
+busy = web.burst("/run/plain", [{}] * 80, at_once=80)
+behind = web.get("/report")
+timeline([behind])
+
+# %% [markdown] lang="en"
+# **It waits for two rounds of other people's background work.** `def` endpoints and `def` tasks share
+# one pool. An `async def` endpoint beside them answers at once.
+
+# %% [markdown] lang="zh"
+# **它要等别人的后台任务做完两轮。** `def` 端点和 `def` 任务共用一个线程池。旁边的 `async def` 端点则立刻应答。
+
+# %% [markdown] lang="en"
+# **Change one thing:** give the limiter another number, and the step moves.
+
+# %% [markdown] lang="zh"
+# **改一处试试**：给限制器换个数字，台阶就跟着变。
+
+# %%
+busy.wait()
+web.get("/limit", params={"total": 10})
+ten = web.burst("/run/plain", [{}] * 30, at_once=30).wait()
+steps(ten=ten)
+
+# %% [markdown] lang="en"
+# ## The notebook has a loop too
+#
+# Cells run on an event loop. Half the web advises `nest_asyncio` for a server in a notebook. Run All
+# queues every cell at once; **guess** which of these four run.
+
+# %% [markdown] lang="zh"
+# ## notebook 自己也有事件循环
+#
+# 单元格就跑在一个事件循环上。要在 notebook 里启动服务器，网上一半的文章都推荐 `nest_asyncio`。Run All 会把所有单元格
+# 一次排进队里；**先猜**：下面四个单元格，哪几个会运行？
+
+# %%
+drive = "import asyncio; asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.2))"
+nested = {
+    name: run_all(f"import {name}; {name}.apply()", drive, "'third'", "'fourth'")
+    for name in ("nest_asyncio", "nest_asyncio2")
+}
+nested
+
+# %%
+nested["await"] = run_all("import asyncio", "await asyncio.sleep(0.2)", "'third'", "'fourth'")
+nested["await"]
+
+# %% [markdown] lang="en"
+# And what the web advises for uvicorn, in a process of its own:
+
+# %% [markdown] lang="zh"
+# 再看网上为 uvicorn 给的办法，放在单独的进程里跑：
+
+# %%
+last_line("""
+import asyncio, nest_asyncio, uvicorn
+nest_asyncio.apply()
+async def cell():
+    uvicorn.run("server:app", port=0, log_level="critical")
+asyncio.run(cell())
+""")
+
+# %% [markdown] lang="en"
+# **On today's kernels the old package loses the cells queued behind it; its maintained fork does not,
+# and neither does a plain `await`.** Best of all is to need none: `serve` gives the server its own
+# loop. With `on="kernel"` it shares the notebook's, by way of the fork.
+
+# %% [markdown] lang="zh"
+# **在如今的内核上，旧的包会弄丢排在后面的单元格；仍在维护的分支不会，直接 `await` 也不会。** 最好是根本不需要它们：
+# `serve` 让服务器有自己的循环。写 `on="kernel"`，则借助那个分支与 notebook 共用一个循环。
+
+# %% [markdown] lang="en"
+# ## Check
+
+# %% [markdown] lang="zh"
+# ## 检查
+
+
+# %%
+def most_at_once(requests):
+    starts = [(request.sent + request.tasks[0].started, 1) for request in requests]
+    ends = [(request.sent + request.tasks[0].finished, -1) for request in requests]
+    running = most = 0
+    for _, step in sorted(starts + ends):
+        running += step
+        most = max(most, running)
+    return most
+
+
+assert runs["plain"].tasks[0].where.startswith("thread")
+assert runs["friendly"].tasks[0].where == runs["blocking"].tasks[0].where == "loop"
+
+# %%
+assert most_at_once(threads) <= 40 < most_at_once(loop)
+assert len({request.tasks[0].where for request in threads}) <= 40
+assert most_at_once(ten) <= 10
+assert any(behind.sent + behind.answered > r.sent + r.tasks[0].finished for r in busy)
+assert nested["nest_asyncio2"] == nested["await"] == ["ran"] * 4
+
+# %% [markdown] lang="en"
+# **What we saw**
+#
+# - `def` tasks run on threads, `async def` tasks on the loop.
+# - A blocking call in an `async def` stops every caller of the process.
+# - The pool has 40 threads, shared with `def` endpoints; what comes later waits.
+
+# %% [markdown] lang="zh"
+# **我们看到了**
+#
+# - `def` 任务在线程里跑，`async def` 任务在事件循环上跑。
+# - `async def` 里的阻塞调用，会让这个进程的所有调用方都停下。
+# - 线程池有 40 个线程，与 `def` 端点共用；后来的要等。
+
+# %% [markdown] lang="en"
+# ## Exercises
+#
+# **1.** `blocking` must stay `async def`, and the heartbeat must live. Change its one line.
+
+# %% [markdown] lang="zh"
+# ## 练习
+#
+# **1.** `blocking` 必须仍是 `async def`，但心跳不能停。只改它的一行。
+
+
+# %% tags=["solution"]
+async def unblocked():
+    await asyncio.to_thread(time.sleep, 0.5)
+
+
+KINDS["unblocked"] = unblocked
+web = serve(app, on="process")
+mended = web.post("/run/unblocked").wait()
+assert {task.runner for task in mended.tasks} == {"background", "executor"}
+
+# %% [markdown] lang="en"
+# **2.** How many `friendly` tasks run at once when 100 requests come? Count from the traces.
+
+# %% [markdown] lang="zh"
+# **2.** 一百个请求同时来，有多少个 `friendly` 任务在同时跑？从 traces 里数出来。
+
+# %% tags=["solution"]
+assert most_at_once(loop) > 40  # no pool limits them
+
+# %% [markdown] lang="en"
+# **In practice.** Write `def` for anything that may block: a database driver, `requests`, SMTP. Keep
+# `async def` for code that awaits. Watch the limiter when `def` endpoints slow down for no reason.
+#
+# Next: [4. Threads and processes](04_threads_and_processes.ipynb)
+
+# %% [markdown] lang="zh"
+# **实际使用**：凡是可能阻塞的（数据库驱动、`requests`、SMTP）都写成 `def`；`async def` 只留给会 await 的代码。
+# `def` 端点无缘无故变慢时，去看看限制器。
+#
+# 下一课：[4. 线程与进程](04_threads_and_processes.ipynb)

@@ -1,0 +1,441 @@
+# %% [markdown] lang="en"
+# # 4. Compare background tasks with threads and processes
+#
+# **Do** the same work in background tasks, threads, a process pool and on the loop. **Learn** what each
+# is good for, and what each costs. **Need** lesson 3.
+
+# %% [markdown] lang="zh"
+# # 4. 后台任务与线程、进程的比较
+#
+# **要做**：同样的活，分别交给后台任务、线程、进程池和事件循环。**要学**：各自适合什么，各自要付什么代价。
+# **要备**：第 3 课。
+
+# %%
+import asyncio
+import io
+import os
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+import httpx
+import pandas as pd
+import psutil
+from fastapi import BackgroundTasks, FastAPI
+from starlette.background import BackgroundTask
+
+from lab import Inbox, heartbeat, serve, timeline
+from lab.work import crunch
+
+# %% [markdown] lang="en"
+# ## The guide's e-mail, both ways
+#
+# `Inbox` is a real mail server on this machine. **Guess:** which way does the work begin *before* the
+# answer has left?
+
+# %% [markdown] lang="zh"
+# ## 指南里的发邮件，两种写法
+#
+# `Inbox` 是本机上一台真正的邮件服务器。**先猜**：哪种写法，活在应答离开*之前*就开始了？
+
+# %%
+inbox = Inbox()
+mail = serve("server:app", on="process")
+task = mail.post("/send-email", params={"email": "ada@example.com"})
+thread = mail.post("/send-email/thread", params={"email": "grace@example.com"})
+timeline([task.wait(), thread.wait()])
+
+# %%
+inbox
+
+# %%
+order = {"task": task, "thread": thread}
+{way: (each.responded, each.tasks[0].started) for way, each in order.items()}
+
+# %% [markdown] lang="en"
+# **A thread begins when it is started, in the handler, while the response is still to come.** A task
+# begins afterwards. Both letters arrived: read "Email sent" as "will be sent, I hope".
+
+# %% [markdown] lang="zh"
+# **线程一启动就开始，那时还在处理函数里，响应还没有发出。** 任务则在响应之后开始。两封信都到了；所谓 “Email sent”，
+# 该读作“但愿会发出去”。
+
+# %% [markdown] lang="en"
+# ## Ten pieces of work, five ways
+#
+# Each takes 0.2 s. **Guess** for each way: when is the caller answered, when are all ten done?
+
+# %% [markdown] lang="zh"
+# ## 十件活，五种办法
+#
+# 每件 0.2 秒。**先猜**：每种办法，调用方何时得到应答，十件何时全部做完？
+
+
+# %% tags=["app"]
+@asynccontextmanager
+async def lifespan(app):
+    with ProcessPoolExecutor(2) as app.state.pool:
+        app.state.pool.submit(int).result()  # start its processes now
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/ping")
+async def ping():
+    return "pong"
+
+
+@app.post("/sequential")
+async def sequential(background_tasks: BackgroundTasks):
+    for _ in range(10):
+        background_tasks.add_task(time.sleep, 0.2)
+
+
+@app.post("/threads")
+async def threads():
+    for _ in range(10):
+        threading.Thread(target=time.sleep, args=(0.2,)).start()
+
+
+@app.post("/processes")
+async def processes():
+    for _ in range(10):
+        app.state.pool.submit(time.sleep, 0.2)
+
+
+async def all_together():
+    await asyncio.gather(*(asyncio.sleep(0.2) for _ in range(10)))
+
+
+@app.post("/gather")
+async def gather(background_tasks: BackgroundTasks):
+    background_tasks.add_task(all_together)
+
+
+kept = set()
+
+
+@app.post("/create_task")
+async def create_task():
+    for _ in range(10):
+        running = asyncio.create_task(asyncio.sleep(0.2))
+        kept.add(running)  # the loop itself keeps only a weak reference
+        running.add_done_callback(kept.discard)
+
+
+web = serve(app, on="process")
+
+# %%
+ways = ("sequential", "threads", "processes", "gather", "create_task")
+ten = {way: web.post(f"/{way}").wait() for way in ways}
+pd.DataFrame(
+    {way: (each.answered, each.finished) for way, each in ten.items()},
+    index=["answered", "finished"],
+).T.round(3)
+
+# %% [markdown] lang="en"
+# **Threads, `gather` and `create_task` finish together, tasks one after another, a pool as many at a time
+# as it has processes.** The answer is early in all of them.
+
+# %% [markdown] lang="zh"
+# **线程、`gather`、`create_task` 都是一起做完，后台任务一个接一个，进程池有几个进程就同时做几件。** 应答在每一种里都很早。
+
+# %%
+timeline(ten["sequential"])
+
+# %%
+timeline(ten["processes"])
+
+# %% [markdown] lang="en"
+# ## Work for the processor
+#
+# Sleeping is easy to do together. `crunch` computes. The guide recommends threads for such work.
+# **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and what does another
+# caller feel meanwhile?
+
+# %% [markdown] lang="zh"
+# ## 吃 CPU 的活
+#
+# 一起睡觉很容易，`crunch` 却是真的在算。指南推荐用线程做这种活。**先猜**：四件这样的活，放在任务里、线程里、进程里，
+# 哪个最快？这期间别的调用方感觉如何？
+
+
+# %% tags=["app"]
+@app.post("/crunch/tasks/{number}")
+async def crunch_in_tasks(number: int, background_tasks: BackgroundTasks):
+    for _ in range(number):
+        background_tasks.add_task(crunch)
+
+
+@app.post("/crunch/threads/{number}")
+async def crunch_in_threads(number: int):
+    for _ in range(number):
+        threading.Thread(target=crunch).start()
+
+
+@app.post("/crunch/processes/{number}")
+async def crunch_in_processes(number: int):
+    for _ in range(number):
+        app.state.pool.submit(crunch)
+
+
+web = serve(app, on="process")
+computed, beats = {}, {}
+for way in ("tasks", "threads", "processes"):
+    for number in (1, 2, 4):
+        with web.heartbeat() as beats[way]:
+            computed[way, number] = web.post(f"/crunch/{way}/{number}").wait(60)
+
+# %%
+pd.Series({key: each.finished for key, each in computed.items()}).unstack().round(2)
+
+# %%
+heartbeat(**beats)
+
+# %% [markdown] lang="en"
+# **Four threads take as long as four tasks: only one of them computes at a time. Processes use the other
+# processors, and disturb nobody.** For heavy computing the guide's threads are no help; its other word,
+# `multiprocessing`, is.
+
+# %% [markdown] lang="zh"
+# **四个线程和四个任务花的时间一样：同一时刻只有一个在算。进程用得上其他处理器，也不打扰别人。** 所以计算密集的活，指南说的线程
+# 帮不上忙，它提到的 `multiprocessing` 才行。
+
+# %% [markdown] lang="en"
+# ## What a thousand waiting pieces hold
+#
+# The guide calls threads expensive and tasks cheap. **Guess:** a thousand pieces of work wait for a
+# signal, as async tasks and as threads: how much memory does each hold?
+
+# %% [markdown] lang="zh"
+# ## 一千件等着的活占多少
+#
+# 指南说线程贵、任务便宜。**先猜**：一千件活都在等一个信号，一次用异步任务，一次用线程，每件各占多少内存？
+
+# %% tags=["app"]
+waiting = FastAPI()
+waiting.state.go = False
+
+
+async def wait_on_loop():
+    while not waiting.state.go:
+        await asyncio.sleep(0.05)
+
+
+def wait_in_thread():
+    while not waiting.state.go:
+        time.sleep(0.05)
+
+
+@waiting.post("/task")
+async def hold_task(background_tasks: BackgroundTasks):
+    background_tasks.add_task(wait_on_loop)
+
+
+@waiting.post("/thread")
+async def hold_thread():
+    threading.Thread(target=wait_in_thread).start()
+
+
+@waiting.get("/memory")
+async def memory(go: bool = False):
+    waiting.state.go = go
+    taken = psutil.Process().memory_info()
+    return {"RSS": taken.rss / 1024, "address space": taken.vms / 1024}
+
+
+# %%
+def held(way):
+    server = serve(waiting, on="process")
+    before = pd.read_json(io.BytesIO(server.get("/memory").body), typ="series")
+    pieces = server.burst(f"/{way}", [{}] * 1000)
+    after = pd.read_json(io.BytesIO(server.get("/memory").body), typ="series")
+    server.get("/memory", params={"go": True})
+    pieces.wait(60)
+    return (after - before) / 1000
+
+
+pd.DataFrame({way: held(way) for way in ("task", "thread")}).round(1)  # KiB for each piece
+
+# %% [markdown] lang="en"
+# And the start itself, in microseconds, of a function that does nothing:
+
+# %% [markdown] lang="zh"
+# 再看启动本身：一个什么也不做的函数，启动一次要多少微秒。
+
+
+# %%
+async def run_task():
+    await BackgroundTask(int)()
+
+
+async def run_thread():
+    started = threading.Thread(target=int)
+    started.start()
+    started.join()
+
+
+# %%
+async def microseconds(start, times=500):
+    begin = time.perf_counter()
+    for _ in range(times):
+        await start()
+    return (time.perf_counter() - begin) / times * 1e6
+
+
+round(await microseconds(run_task)), round(await microseconds(run_thread))
+
+# %% [markdown] lang="en"
+# **In memory they cost about the same; a thread reserves far more address space, and no limit caps the
+# number of threads.** A waiting task is not free: it keeps its whole request alive. Nor is a sync task
+# quicker to start: it is handed to a thread too.
+
+# %% [markdown] lang="zh"
+# **实际内存两者差不多；线程多占的是地址空间，而且没有什么限制它的个数。** 等着的任务也不是白等：它让整个请求都留在内存里。
+# 同步任务启动也不更快，它同样要交给一个线程。
+
+# %% [markdown] lang="en"
+# ## What travels along
+#
+# **Guess:** the handler sets a context variable. Who sees its value: a `def` task, an `async def` task,
+# a thread? And what of a task that calls another API?
+
+# %% [markdown] lang="zh"
+# ## 什么会跟过去
+#
+# **先猜**：处理函数设了一个上下文变量。`def` 任务、`async def` 任务、线程，谁看得见它的值？调用别的 API 的任务又如何？
+
+# %% tags=["app"]
+travel = FastAPI()
+user = ContextVar("user", default="nobody")
+seen = {}
+
+
+def in_def():
+    seen["def"] = user.get()
+
+
+async def in_async():
+    seen["async def"] = user.get()
+
+
+def in_thread():
+    seen["thread"] = user.get()
+
+
+def call_api(url):
+    seen["API"] = httpx.get(url, trust_env=False).json()
+
+
+@travel.post("/")
+async def endpoint(url: str, background_tasks: BackgroundTasks):
+    user.set("ada")
+    threading.Thread(target=in_thread).start()
+    for task in (in_def, in_async):
+        background_tasks.add_task(task)
+    background_tasks.add_task(call_api, url)
+
+
+traveller = serve(travel)
+journey = traveller.post("/", params={"url": f"{web.url}/ping"}).wait()
+seen
+
+# %% [markdown] lang="en"
+# **Tasks see the request's context; a plain thread does not.** (Newer Pythons may hand it on to
+# threads.)
+
+# %% [markdown] lang="zh"
+# **任务看得见请求的上下文，普通线程看不见。**（较新的 Python 可能会传给线程。）
+
+# %% [markdown] lang="en"
+# ## Check
+
+# %% [markdown] lang="zh"
+# ## 检查
+
+# %%
+assert task.responded < task.tasks[0].started
+assert sorted(letter["To"] for letter in inbox.messages) == ["ada@example.com", "grace@example.com"]
+states = {task.state for each in ten.values() for task in each.tasks}
+assert states == {"finished"}
+assert len({task.where for task in ten["threads"].tasks}) > 1
+assert len({task.where for task in ten["processes"].tasks}) <= 2
+assert os.getpid() != web.pid
+assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
+
+# %% [markdown] lang="en"
+# **What we saw**
+#
+# - A thread starts before the answer leaves, a task after it.
+# - For computing, threads bring nothing and hurt every caller; processes help.
+# - Tasks are not cheaper in memory than threads; they are ordered, limited and awaited.
+
+# %% [markdown] lang="zh"
+# **我们看到了**
+#
+# - 线程在应答离开之前就开始，任务在那之后。
+# - 计算密集的活，线程毫无好处，还拖累所有调用方；进程才管用。
+# - 任务并不比线程省内存；它的好处是有次序、有上限、停机时有人等。
+
+# %% [markdown] lang="en"
+# ## Exercises
+#
+# **1.** Ten sleeping pieces in *one* sync task, side by side, at most five at a time: which pool of the
+# standard library does it?
+
+# %% [markdown] lang="zh"
+# ## 练习
+#
+# **1.** 在*一个*同步任务里让十件睡觉的活并行，同时最多五件：标准库里哪个池能做到？
+
+# %% tags=["solution"]
+from concurrent.futures import ThreadPoolExecutor
+
+
+def five_at_a_time():
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(time.sleep, [0.1] * 10))
+
+
+@travel.post("/five")
+async def five(background_tasks: BackgroundTasks):
+    background_tasks.add_task(five_at_a_time)
+
+
+pooled = traveller.post("/five").wait()
+assert sum(task.runner == "executor" for task in pooled.tasks) == 10
+
+# %% [markdown] lang="en"
+# **2.** Hand the context variable to the thread: `contextvars.copy_context().run`.
+
+# %% [markdown] lang="zh"
+# **2.** 把上下文变量交给线程：`contextvars.copy_context().run`。
+
+# %% tags=["solution"]
+from contextvars import copy_context
+
+
+@travel.post("/carried")
+async def carried():
+    user.set("ada")
+    threading.Thread(target=copy_context().run, args=(in_thread,)).start()
+
+
+traveller.post("/carried").wait()
+assert seen["thread"] == "ada"
+
+# %% [markdown] lang="en"
+# **In practice.** Background tasks for short work that may wait its turn; `gather` or a thread pool inside
+# one task for things to do together; processes for computing; a queue (lesson 8) for what must not be
+# lost.
+#
+# Next: [5. When a task fails](05_when_a_task_fails.ipynb)
+
+# %% [markdown] lang="zh"
+# **实际使用**：短小、可以排队的活用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；计算用进程；不能丢的交给队列（第 8 课）。
+#
+# 下一课：[5. 任务出错时](05_when_a_task_fails.ipynb)
