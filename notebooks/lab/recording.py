@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from .figures import draw_growth, draw_scatter, draw_sequence, draw_timeline
+from .figures import (
+    draw_growth,
+    draw_heartbeat,
+    draw_lanes,
+    draw_scatter,
+    draw_sequence,
+    draw_timeline,
+)
 from .ink import Drawing
 from .traces import Trace, Traces
 
@@ -29,20 +36,23 @@ def keep(names: Mapping[str, Any], folder: str | Path) -> None:
     for stale in folder.glob("*.json"):
         stale.unlink()
     for name, value in names.items():
-        traces = found(value)
-        if traces and len(traces) <= MOST_KEPT and not name.startswith("_"):
-            traces.save(folder / f"{name}.json")
+        for part, traces in found(name, value):
+            if traces and len(traces) <= MOST_KEPT and not name.startswith("_"):
+                traces.save(folder / f"{part}.json")
 
 
-def found(value: Any) -> Traces:
-    """The requests that a notebook's variable holds; none when it holds something else."""
+def found(name: str, value: Any) -> Iterator[tuple[str, Traces]]:
+    """The requests that a notebook's variable holds: one, a list, or either by keyword."""
     if isinstance(value, Trace):
-        return Traces([value])
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list) and all(isinstance(item, Trace) for item in value):
-        return Traces(value)
-    return Traces()
+        yield name, Traces([value])
+    elif isinstance(value, list) and all(isinstance(item, Trace) for item in value):
+        yield name, Traces(value)
+    elif isinstance(value, Mapping) and all(isinstance(item, Trace) for item in value.values()):
+        yield name, Traces(value.values())
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and isinstance(item, Traces):
+                yield f"{name}.{key}", item
 
 
 def recorded(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
@@ -63,6 +73,10 @@ def by_number_of_tasks(traces: Traces) -> dict[float, Trace]:
     return {len(trace.tasks): trace for trace in traces}
 
 
+def parts(run: Recording, name: str, *keys: str) -> dict[str, Traces]:
+    return {key: run[f"{name}.{key}"] for key in keys}
+
+
 FIGURES: dict[str, tuple[str, Callable[[Recording], Drawing]]] = {
     "answer-first": ("01_answer_first", lambda run: draw_timeline(run["trace"])),
     "sequence": ("01_answer_first", lambda run: draw_sequence(run["trace"][0])),
@@ -74,6 +88,15 @@ FIGURES: dict[str, tuple[str, Callable[[Recording], Drawing]]] = {
         "02_one_after_another",
         lambda run: draw_growth(by_number_of_tasks(run["by_number"])),
     ),
+    "heartbeat": (
+        "03_loop_or_thread",
+        lambda run: draw_heartbeat(parts(run, "beats", "plain", "friendly", "blocking")),
+    ),
+    "failure": (
+        "05_when_a_task_fails",
+        lambda run: draw_timeline([*run["failing"], *run["neighbour"]]),
+    ),
+    "sigterm": ("06_stop_the_server", lambda run: draw_lanes(run["sigterm"])),
 }
 
 
