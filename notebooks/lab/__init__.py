@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .deliveries import delivery as delivery
+    from .figures import backlog as backlog
     from .figures import growth as growth
     from .figures import heartbeat as heartbeat
+    from .figures import knee as knee
     from .figures import lanes as lanes
     from .figures import scatter as scatter
     from .figures import sequence as sequence
     from .figures import steps as steps
     from .figures import timeline as timeline
     from .inbox import Inbox as Inbox
+    from .sending import poisson as poisson
     from .serving import serve as serve
     from .traces import Trace as Trace
     from .traces import Traces as Traces
@@ -23,10 +26,13 @@ _ROOMS = {
     "Inbox": "inbox",
     "Trace": "traces",
     "Traces": "traces",
+    "backlog": "figures",
     "delivery": "deliveries",
     "growth": "figures",
     "heartbeat": "figures",
+    "knee": "figures",
     "lanes": "figures",
+    "poisson": "sending",
     "scatter": "figures",
     "sequence": "figures",
     "serve": "serving",

@@ -7,6 +7,7 @@ Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,8 @@ def sources(notebooks: Path = NOTEBOOKS) -> list[Path]:
 def build(notebooks: Path = NOTEBOOKS) -> list[Path]:
     """Write the notebooks of both languages; return those that changed.
 
-    Raises ValueError when a piece of prose lacks its partner in the other language.
+    A notebook whose source is gone goes too; a reader's own notebooks stay. Raises ValueError when a
+    piece of prose lacks its partner in the other language.
     """
     changed = []
     for language in LANGUAGES:
@@ -55,7 +57,7 @@ def build(notebooks: Path = NOTEBOOKS) -> list[Path]:
                 path.write_text(content, encoding="utf-8", newline="\n")
                 changed.append(path)
         for path in target.glob("*.ipynb"):
-            if path not in made:
+            if path not in made and is_generated(path):
                 path.unlink()
                 changed.append(path)
     return changed
@@ -73,13 +75,26 @@ def make(source: Path, language: str, solved: bool = False) -> nbformat.Notebook
     }
     for number, cell in enumerate(chosen):
         for part, made in enumerate([cell] if solved else exercise(cell, language)):
-            name = f"{source.stem}/{number}/{part}"
-            made.id = hashlib.sha256(name.encode()).hexdigest()[:8]
+            made.id = cell_id(source.stem, number, part)
             made.metadata = {"tags": tags(made)} if tags(made) else {}
             if made.cell_type == "markdown":
                 made.source = CJK_BREAK.sub("", made.source)
             notebook.cells.append(made)
     return notebook  # type: ignore[no-any-return]
+
+
+def cell_id(lesson: str, number: int, part: int = 0) -> str:
+    """The same in both languages, and after every build."""
+    return hashlib.sha256(f"{lesson}/{number}/{part}".encode()).hexdigest()[:8]
+
+
+def is_generated(path: Path) -> bool:
+    """Whether the build made this notebook, under this name."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError):
+        return False
+    return bool(cells) and cells[0].get("id") == cell_id(path.stem, 0)
 
 
 def check_pairs(cells: list[Cell], name: str) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from .beats import draw_heartbeat as draw_heartbeat
 from .beats import draw_steps as draw_steps
 from .ink import show, some
+from .loads import draw_backlog as draw_backlog
+from .loads import draw_knee as draw_knee
 from .scatters import draw_growth as draw_growth
 from .scatters import draw_scatter as draw_scatter
 from .sequences import draw_sequence as draw_sequence
@@ -78,6 +80,23 @@ def steps(**groups: Iterable[Trace]) -> None:
     a group has finished.
     """
     show(draw_steps({name: settled(group) for name, group in groups.items()}))
+
+
+def knee(runs: Mapping[float, Iterable[Trace]]) -> None:
+    """Show the answer and the wait before work began (p50, p99) against the load.
+
+    runs: the requests made at each load, in percent of capacity. Raises ValueError when there is
+    none, or one without a task.
+    """
+    show(draw_knee({load: settled(group) for load, group in runs.items()}))
+
+
+def backlog(**groups: Iterable[Trace]) -> None:
+    """Show how many tasks were accepted and not yet finished, over time; the last in colour.
+
+    groups: requests by name. Raises ValueError when a group has no finished task.
+    """
+    show(draw_backlog({name: settled(group) for name, group in groups.items()}))
 
 
 def settled(traces: Trace | Iterable[Trace]) -> Traces:

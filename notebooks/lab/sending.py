@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -285,6 +286,23 @@ def cut(trace: Trace, error: httpx.TransportError) -> None:
     """Keep of a broken connection when its caller learnt of it, and how."""
     trace.broken = perf_counter() - trace.sent
     trace.error = f"{type(error).__name__}: {error}"
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[float]:
+    """When callers who know nothing of each other arrive: a schedule for `burst(at=...)`.
+
+    rate: callers per second, on average. seconds: how long they come. The same seed gives the
+    same schedule. Raises ValueError when the rate is not above 0.
+    """
+    if rate <= 0:
+        raise ValueError(f"rate={rate:g}: callers per second must be above 0")
+    chance = random.Random(seed)
+    moments = []
+    at = chance.expovariate(rate)
+    while at < seconds:
+        moments.append(at)
+        at += chance.expovariate(rate)
+    return moments
 
 
 async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:

@@ -1,0 +1,283 @@
+# %% [markdown] lang="en"
+# # 7. Put the server under load
+#
+# **Do** raise the rate of requests from a quarter of what the server can do to half as much again.
+# **Learn** what grows, what does not, and where it turns. **Need** lesson 3.
+
+# %% [markdown] lang="zh"
+# # 7. 给服务器加压
+#
+# **要做**：把请求的速率从服务器能力的四分之一，一路加到一倍半。**要学**：什么在增长，什么不变，拐点在哪里。
+# **要备**：第 3 课。
+
+# %% tags=["app"]
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+import pandas as pd
+from fastapi import BackgroundTasks, FastAPI
+
+from lab import Traces, backlog, knee, poisson, serve
+from lab.loads import waits
+
+# %% [markdown] lang="en"
+# Four threads, and work of 40 ms: that makes 100 pieces a second, and no more. The app counts for
+# itself, every few milliseconds, how much work is in the limiter.
+
+# %% [markdown] lang="zh"
+# 四个线程，每件活 40 毫秒：一秒最多 100 件。应用每隔几毫秒自己数一次：限制器里有多少活。
+
+# %% tags=["app"]
+levels = []
+
+
+async def sample(limiter):
+    while True:
+        counted = limiter.statistics()
+        levels.append(counted.borrowed_tokens + counted.tasks_waiting)
+        await asyncio.sleep(0.004)
+
+
+@asynccontextmanager
+async def lifespan(app):
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = 4
+    sampling = asyncio.create_task(sample(limiter))
+    yield
+    sampling.cancel()
+
+
+app = FastAPI(lifespan=lifespan)
+CAPACITY = 4 / 0.04
+
+
+def work():
+    time.sleep(0.04)
+
+
+@app.post("/work", status_code=202)
+async def accept(background_tasks: BackgroundTasks):
+    background_tasks.add_task(work)
+
+
+@app.post("/inline")
+def inline():
+    work()
+
+
+@app.get("/level")
+async def level():
+    mean = sum(levels) / max(1, len(levels))
+    levels.clear()
+    return mean
+
+
+web = serve(app, on="process")
+
+# %% [markdown] lang="en"
+# Callers know nothing of each other, so they come at random, and on schedule whether or not the
+# answers are back: an *open loop*. **Guess:** at which load does the answer become slow?
+
+# %% [markdown] lang="zh"
+# 调用方彼此互不相识，所以随机地来；不管上一个应答回来没有，都按时发出：这叫*开环*。**先猜**：负载到多少，应答开始变慢？
+
+
+# %%
+def load(percent, seconds=1.2):
+    arrivals = poisson(CAPACITY * percent / 100, seconds, seed=percent)
+    return web.burst("/work", [{}] * len(arrivals), at=arrivals).wait()
+
+
+runs = {percent: load(percent) for percent in (25, 50, 75, 90, 110, 150)}
+
+# %%
+knee(runs)
+
+# %% [markdown] lang="en"
+# **The answer never becomes slow; the wait before the work does, and it turns before 100 %.** An async
+# endpoint accepts whatever comes. Its flat latency, the figure on most dashboards, tells nothing of the
+# work that piles up behind it.
+
+# %% [markdown] lang="zh"
+# **应答一直不慢；变长的是开工之前的等待，而且不到 100 % 就开始拐弯。** 异步端点来者不拒。它那条平平的延迟曲线（多数监控面板上
+# 就是它），对背后堆积的活只字不提。
+
+# %%
+backlog(**{f"{percent} %": runs[percent] for percent in (90, 150)})
+
+# %% [markdown] lang="en"
+# **Below capacity the backlog comes and goes; above it, it only grows**, until the callers stop. It lives
+# in memory, and a crash takes all of it (lesson 6).
+
+# %% [markdown] lang="zh"
+# **低于能力时，积压时有时无；高于能力，就只增不减**，直到没有人再来。它全在内存里，进程一崩就全没了（第 6 课）。
+
+# %% [markdown] lang="en"
+# ## The table
+#
+# p50 is what half of the callers see at most; p99 is what one in a hundred exceeds. **Guess** before you
+# look: at 90 %, how far are they apart?
+
+# %% [markdown] lang="zh"
+# ## 看表
+#
+# p50：一半的调用方不会超过它；p99：每一百个里有一个比它更久。**先猜**再看：负载 90 % 时，两者差多远？
+
+# %%
+table = {percent: pd.Series(waits(run)).quantile([0.5, 0.99]) for percent, run in runs.items()}
+pd.DataFrame(table).T.round(4)
+
+# %% [markdown] lang="en"
+# With so few requests a p99 rests on one or two of them: read its size, not its digits.
+
+# %% [markdown] lang="zh"
+# 请求这么少，p99 只落在一两个请求上：看它的数量级，别看它的位数。
+
+# %% [markdown] lang="en"
+# ## Little's law
+#
+# The mean number of pieces in the system, L, is the arrival rate λ times the mean time W that each
+# spends there. L is counted in the server; λ and W come from the traces. **Guess** whether they agree.
+
+# %% [markdown] lang="zh"
+# ## 利特尔法则
+#
+# 系统里活的平均件数 L，等于到达速率 λ 乘以每件停留的平均时间 W。L 由服务器自己数；λ 和 W 来自 traces。**先猜**：对得上吗？
+
+# %%
+web.get("/level")  # start counting anew
+begin = time.perf_counter()
+steady = load(75, seconds=2)
+counted = float(web.get("/level").body)
+window = time.perf_counter() - begin
+
+# %%
+stay = [task.finished - task.queued for task in steady.tasks]
+rate = len(stay) / window
+{"L counted": round(counted, 2), "λ · W": round(rate * sum(stay) / len(stay), 2)}
+
+# %% [markdown] lang="en"
+# **They agree, though they were measured apart.** So a backlog counted on one dashboard tells the wait on
+# another: W = L / λ.
+
+# %% [markdown] lang="zh"
+# **分头测量，却对得上。** 所以只要在面板上数出积压，就能算出等待：W = L / λ。
+
+# %% [markdown] lang="en"
+# ## The load test that flatters
+#
+# Many load tools send the next request when the last answer is back: a *closed loop*. `/inline` works
+# before it answers. **Guess:** does the closed loop find the wait that the open one finds?
+
+# %% [markdown] lang="zh"
+# ## 报喜不报忧的压测
+#
+# 许多压测工具等上一个应答回来才发下一个：这是*闭环*。`/inline` 先干活再应答。**先猜**：开环测得出的等待，闭环测得出吗？
+
+# %%
+arrivals = poisson(CAPACITY * 1.3, 1.2, seed=1)
+open_loop = web.burst("/inline", [{}] * len(arrivals), at=arrivals)
+closed_loop = web.burst("/inline", [{}] * len(arrivals), at_once=4)
+
+# %%
+pd.DataFrame(
+    {
+        name: pd.Series([request.answered for request in run]).quantile([0.5, 0.99])
+        for name, run in {"open": open_loop, "closed": closed_loop}.items()
+    }
+).round(3)
+
+# %% [markdown] lang="en"
+# **The closed loop slows down with the server and never meets the queue.** Its callers politely wait;
+# real ones do not. This is called coordinated omission.
+
+# %% [markdown] lang="zh"
+# **闭环跟着服务器一起慢下来，根本碰不到排队。** 它的调用方客客气气地等着，真实的可不会。这叫“协同遗漏”
+# （coordinated omission）。
+
+# %% [markdown] lang="en"
+# **Change one thing:** give the limiter 8 tokens in the app's cell. Where is the knee now?
+
+# %% [markdown] lang="zh"
+# **改一处试试**：在应用那一格里把限制器改成 8 个。拐点移到哪里了？
+
+# %% [markdown] lang="en"
+# ## Check
+
+# %% [markdown] lang="zh"
+# ## 检查
+
+# %%
+everything = Traces(request for run in runs.values() for request in run)
+assert {request.status for request in everything} == {202}
+assert {task.state for task in everything.tasks} == {"finished"}
+assert len(everything.tasks) == len(everything)
+assert all(request.responded < request.tasks[0].started for request in everything)
+assert len({task.where for task in everything.tasks}) <= 4
+assert {request.status for request in [*open_loop, *closed_loop]} == {200}
+
+# %% [markdown] lang="en"
+# **What we saw**
+#
+# - An endpoint that hands work over answers as fast under overload as at rest.
+# - What grows is the wait before the work, from well below capacity on.
+# - A closed-loop test hides it.
+
+# %% [markdown] lang="zh"
+# **我们看到了**
+#
+# - 把活交出去的端点，过载时应答和空闲时一样快。
+# - 增长的是开工之前的等待，远没到满负荷就开始了。
+# - 闭环压测会把它藏起来。
+
+# %% [markdown] lang="en"
+# ## Exercises
+#
+# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.loads`.
+
+# %% [markdown] lang="zh"
+# ## 练习
+#
+# **1.** 负载 150 % 时，最多同时有多少任务在等或在跑？用 `lab.loads` 里的 `pending`。
+
+# %% tags=["solution"]
+from lab.loads import pending
+
+times, counts = pending(runs[150])
+assert counts.max() > 4 and counts[-1] == 0
+
+# %% [markdown] lang="en"
+# **2.** Refuse instead of piling up: an endpoint that answers 503 when the limiter already has 20 waiting.
+
+# %% [markdown] lang="zh"
+# **2.** 与其堆积不如拒绝：写一个端点，限制器里已有 20 个在等时就返回 503。
+
+
+# %% tags=["solution"]
+from fastapi import HTTPException
+
+
+@app.post("/refusing", status_code=202)
+async def refusing(background_tasks: BackgroundTasks):
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    if limiter.statistics().tasks_waiting >= 20:
+        raise HTTPException(503, headers={"Retry-After": "1"})
+    background_tasks.add_task(work)
+
+
+web = serve(app, on="process")
+pressed = web.burst("/refusing", [{}] * 60, at_once=60).wait()
+assert {request.status for request in pressed} == {202, 503}
+
+# %% [markdown] lang="en"
+# **In practice.** Watch the backlog, not the answer time. Leave background tasks when the backlog outlives
+# a deploy, when losing it would hurt, or when one machine cannot catch up: that is what a queue is for.
+#
+# Next: 8. Hand over to a queue
+
+# %% [markdown] lang="zh"
+# **实际使用**：盯着积压，别只看应答时间。积压熬不过一次发布、丢了会心疼、或者一台机器赶不上的时候，就该离开后台任务，改用队列。
+#
+# 下一课：8. 交给任务队列
