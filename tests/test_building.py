@@ -1,12 +1,13 @@
 """The notebooks: made from one source, well-formed in both languages."""
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from lab.building import EXERCISE, LANGUAGES, build, folder, make, sources, tags, text
+from lab.building import EXERCISE, LANGUAGES, build, folder, is_generated, make, sources, tags, text
 
 SOURCE = """\
 # %% [markdown] lang="en"
@@ -59,11 +60,27 @@ def test_building_again_changes_nothing(notebooks: Path) -> None:
     assert build(notebooks) == []
 
 
-def test_a_notebook_without_a_source_goes(notebooks: Path) -> None:
+def test_a_notebook_without_a_source_goes_and_a_readers_own_stay(notebooks: Path) -> None:
     build(notebooks)
+    own = [notebooks / "01_do-Copy1.ipynb", notebooks / "mine.ipynb", notebooks / "broken.ipynb"]
+    shutil.copy(notebooks / "01_do.ipynb", own[0])
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), own[1])
+    own[2].write_text("not JSON", encoding="utf-8")
     (notebooks / "source" / "01_do.py").unlink()
     assert len(build(notebooks)) == 2
-    assert not list(notebooks.rglob("*.ipynb"))
+    assert sorted(notebooks.rglob("*.ipynb")) == sorted(own)
+
+
+def test_prose_without_a_language_goes_to_both(notebooks: Path) -> None:
+    source = notebooks / "source" / "01_do.py"
+    source.write_text(SOURCE + "\n# %% [markdown]\n# `x`\n", encoding="utf-8")
+    for language in LANGUAGES:
+        assert make(source, language).cells[-1].source == "`x`"
+
+
+def test_a_solved_notebook_holds_its_solutions(notebooks: Path) -> None:
+    cells = make(notebooks / "source" / "01_do.py", "en", solved=True).cells
+    assert [c.source for c in cells if c.cell_type == "code"] == ["x = 1", "assert x == 1"]
 
 
 @pytest.mark.parametrize("lost", ["en", "zh"])
@@ -84,8 +101,9 @@ def test_what_is_committed_is_what_the_build_makes() -> None:
         for language in LANGUAGES:
             committed = folder(language) / f"{source.stem}.ipynb"
             assert committed.read_text(encoding="utf-8") == text(make(source, language))
+            assert is_generated(committed)
     for language in LANGUAGES:
-        names = {path.stem for path in folder(language).glob("*.ipynb")}
+        names = {path.stem for path in folder(language).glob("*.ipynb") if is_generated(path)}
         assert names == {source.stem for source in sources()}
 
 
@@ -96,8 +114,12 @@ class TestStyle:
             if cell.cell_type == "code" and "app" not in tags(cell):
                 lines = [line for line in cell.source.splitlines() if line.strip()]
                 assert len(lines) <= (20 if "solution" in tags(cell) else 12), cell.source
-            if cell.cell_type == "markdown" and "long" not in tags(cell):
-                assert len(cell.source.split()) <= 100, cell.source
+
+    def test_prose_is_short(self, source: Path) -> None:
+        for language, word, most in (("en", r"\S+", 80), ("zh", r"[\u4e00-\u9fff]", 160)):
+            for cell in make(source, language, solved=True).cells:
+                if cell.cell_type == "markdown" and "long" not in tags(cell):
+                    assert len(re.findall(word, cell.source)) <= most, cell.source
 
     def test_it_opens_and_closes_as_every_lesson_does(self, source: Path) -> None:
         if not source.stem[0].isdigit():

@@ -1,6 +1,10 @@
 """Requests leave as asked, are stamped on the wire, and none is unaccounted for."""
 
 import asyncio
+import hashlib
+import random
+import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -23,8 +27,9 @@ async def echo(request: Request) -> Response:
     return Response(await request.body())
 
 
-async def count(request: Request) -> Response:
-    return JSONResponse(len(await request.body()))
+async def digest(request: Request) -> Response:
+    body = await request.body()
+    return JSONResponse([len(body), hashlib.sha256(body).hexdigest()])
 
 
 async def cut(request: Request) -> Response:
@@ -36,7 +41,7 @@ async def cut(request: Request) -> Response:
 
 
 PLAIN = Starlette(
-    routes=[Route(f"/{each.__name__}", each, methods=["POST"]) for each in (echo, count, cut)]
+    routes=[Route(f"/{each.__name__}", each, methods=["POST"]) for each in (echo, digest, cut)]
 )
 
 
@@ -50,12 +55,15 @@ def test_moments_stand_in_the_order_of_the_events(serving: Serving) -> None:
     assert trace.floor is not None
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_535, 5 * 1024 * 1024])
-def test_bodies_of_any_size_arrive_whole(serving: Serving, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 5 * 1024 * 1024])
+def test_bodies_of_any_size_arrive_byte_for_byte(serving: Serving, size: int) -> None:
     web = serving(PLAIN)
-    assert web.post("/count", content=bytes(size)).body == str(size).encode()
-    (trace,) = web.burst("/count", [{"content": bytes(size)}])
-    assert trace.body == str(size).encode()
+    body = random.Random(size).randbytes(size)
+    told = f'[{size},"{hashlib.sha256(body).hexdigest()}"]'.encode()
+    pieces = (body[at : at + 1000] for at in range(0, size, 1000))
+    assert web.post("/digest", content=body).body == told
+    assert web.post("/digest", content=pieces).body == told
+    assert [trace.body for trace in web.burst("/digest", [{"content": body}] * 2)] == [told] * 2
 
 
 def test_bodies_of_any_kind_arrive_byte_for_byte(serving: Serving) -> None:
@@ -146,6 +154,31 @@ class TestBurst:
     ) -> None:
         with pytest.raises(ValueError, match=told):
             serving(PLAIN).burst("/echo", [{}] * 2, **options)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+    @pytest.mark.parametrize("how", [{"at_once": 5}, {"rate": 200}], ids=str)
+    def test_an_interrupt_ends_it_and_nothing_unsent_is_awaited(
+        self, serving: Serving, gate: threading.Event, how: dict[str, Any]
+    ) -> None:
+        received = []
+
+        async def endpoint(request: Request) -> Response:
+            received.append(1)
+            if len(received) == 5:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            await asyncio.to_thread(gate.wait, 10)
+            return Response()
+
+        web = serving(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+        with pytest.raises(KeyboardInterrupt):
+            web.burst("/", [{}] * 500, **how)
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.name == "lab burst":
+                thread.join(10)
+        traces = web.traces.wait(10)
+        assert {trace.status for trace in traces} == {200}
+        assert 5 <= len(traces) == len(received) < 500
 
     @pytest.mark.parametrize("on", ["thread", "process"])
     def test_a_thousand_are_all_accounted_for(self, serving: Serving, on: str) -> None:

@@ -1,5 +1,6 @@
 """What a trace knows, and when it counts as over."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,16 +59,20 @@ def test_saved_traces_load_equal(tmp_path: Path) -> None:
             over(
                 Task("a", started=0.1, finished=0.2, where="loop"), body=b"\xff\x00{}", status=202
             ),
-            over(headers={"a": "é"}, error="ReadError", floor=Floor(0.1, 0.2), log=["名"]),
+            over(headers={"a": "é"}, error="ReadError", floor=Floor(0.1, 0.2), log=["名\ud800"]),
+            over(Task(started=1, gone=2), gone=2.0, broken=0.3, ending=[("SIGTERM", 1.0)]),
+            over(body=bytes(range(256))),
         ]
     )
     traces.save(tmp_path / "run.json")
     assert Traces.load(tmp_path / "run.json") == traces
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"a": 1}', "[1]", '[{"id": "1"}]', "[{}]"])
-def test_a_file_that_holds_no_traces_is_refused_by_name(tmp_path: Path, content: str) -> None:
-    (tmp_path / "odd.json").write_text(content)
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe\xfd", b'{"a": 1}', b"[1]", b'[{"id": "1"}]', b"[{}]"]
+)
+def test_a_file_that_holds_no_traces_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"odd\.json holds no traces"):
         Traces.load(tmp_path / "odd.json")
 
@@ -96,6 +101,47 @@ class TestLedger:
         ledger.enter("1", "k", {"started": 2.0, "where": "process 9"})
         ledger.enter("1", "k", {"name": "a", "runner": "process", "added": 1.0})
         assert [(task.name, task.started) for task in trace.tasks] == [("a", 2.0)]
+
+    def test_stamps_may_all_come_before_the_announcement(self) -> None:
+        ledger = Ledger()
+        trace = ledger.open(Trace("1", sent=0.0))
+        ledger.enter("1", "k", {"started": 2.0, "where": "process 9"})
+        ledger.enter("1", "k", {"finished": 3.0})
+        ledger.enter("1", "k", {"name": "a", "runner": "process", "added": 1.0})
+        assert trace.tasks == [Task("a", "process", "process 9", 1.0, started=2.0, finished=3.0)]
+        assert ledger._tasks == {}
+
+    @pytest.mark.parametrize("stamps", [{"finished": 3.0}, {"gone": 3.0}], ids=str)
+    def test_the_last_stamp_wakes_who_waits(self, stamps: dict[str, float]) -> None:
+        ledger = Ledger()
+        trace = ledger.open(Trace("1", sent=0.0))
+        ledger.enter("1", "k", {"name": "a", "added": 1.0, "started": 2.0})
+        ledger.enter("1", None, {"returned": 2.0})
+        waiting = threading.Thread(target=trace.wait, args=(60,))
+        waiting.start()
+        assert waiting.is_alive()
+        ledger.enter("1", "k", stamps)
+        waiting.join(10)
+        assert not waiting.is_alive()
+
+    def test_work_that_outlives_its_server_is_still_one_task(self) -> None:
+        ledger = Ledger()
+        trace = ledger.open(Trace("1", sent=0.0))
+        ledger.enter("1", "k", {"name": "a", "added": 1.0, "started": 2.0})
+        ledger.close(3.0)
+        assert [task.state for task in trace.tasks] == ["lost"]
+        ledger.enter("1", "k", {"finished": 4.0})
+        assert [task.state for task in trace.tasks] == ["finished"]
+        assert trace.settled
+
+    def test_the_end_is_entered_where_it_was_still_awaited(self) -> None:
+        ledger = Ledger()
+        over, going = (ledger.open(Trace(id, sent=1.0)) for id in "12")
+        ledger.enter("1", None, {"returned": 2.0})
+        ledger.ending("SIGTERM", 3.0)
+        ledger.close(4.0)
+        assert (over.ending, over.gone) == ([], None)
+        assert (going.ending, going.gone) == ([("SIGTERM", 2.0), ("exit", 3.0)], 3.0)
 
     def test_a_request_of_another_client_is_taken_up_when_it_is_received(self) -> None:
         ledger = Ledger()

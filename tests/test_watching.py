@@ -2,17 +2,24 @@
 
 import asyncio
 import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import BackgroundTasks, FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -81,6 +88,9 @@ KINDS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "timer": (lambda: threading.Timer(0, nothing).start(), "thread", "nothing", "thread"),
     "create_task": (
         lambda: asyncio.create_task(nothing_async()), "create_task", "nothing_async", "loop"),
+    "to_thread": (
+        lambda: asyncio.ensure_future(asyncio.to_thread(partial(nothing))),
+        "executor", "nothing", "thread"),
 }  # fmt: skip
 
 
@@ -90,6 +100,8 @@ def test_each_way_of_leaving_work_behind_is_seen_where_it_runs(serving: Serving,
 
     async def endpoint(request: Request) -> Response:
         left = leave()
+        if isinstance(left, asyncio.Future):
+            await left
         return Response(background=left if isinstance(left, BackgroundTask) else None)
 
     web = serving(Starlette(routes=[Route("/", endpoint)]))
@@ -119,6 +131,94 @@ def test_work_in_pools_is_seen_and_the_pools_own_workers_are_not(serving: Servin
     assert {task.state for task in trace.tasks} == {"finished"}
     assert trace.tasks[1].where is not None
     assert trace.tasks[1].where.startswith("process ")
+
+
+def in_a_pool() -> list[int]:
+    with ProcessPoolExecutor(1) as pool:
+        return [pool.submit(divmod, 7, 2).result()[0], pool.submit(pow, 2, exp=3).result()]
+
+
+def test_a_pool_of_a_server_process_is_seen_from_here(serving: Serving) -> None:
+    app = FastAPI()
+    app.post("/")(in_a_pool)
+    web = serving(app, on="process")
+    trace = web.post("/").wait(20)
+    assert trace.body == b"[3,8]"
+    assert [(task.name, task.runner, task.state) for task in trace.tasks] == [
+        ("divmod", "process", "finished"), ("pow", "process", "finished"),
+    ]  # fmt: skip
+    worker = f"process {web.pid}"
+    assert all(task.where and task.where != worker for task in trace.tasks)
+
+
+def test_many_at_once_in_a_pool_are_each_seen_once(serving: Serving) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        app = FastAPI()
+
+        @app.post("/")
+        async def endpoint() -> int:
+            return await asyncio.wrap_future(pool.submit(abs, -1))
+
+        traces = serving(app).burst("/", [{}] * 200).wait(20)
+    assert [[task.state for task in trace.tasks] for trace in traces] == [["finished"]] * 200
+
+
+def cancelled() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        going = threading.Event()
+        pool.submit(going.wait, 10)
+        pool.submit(nothing).cancel()
+        going.set()
+
+
+def refused() -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    pool.submit(nothing)
+
+
+def broken() -> None:
+    with ProcessPoolExecutor(1) as pool:
+        worker = pool.submit(os.getpid).result()
+        pool.submit(os.kill, worker, signal.SIGTERM).result()
+
+
+def unfit() -> None:
+    with ProcessPoolExecutor(1) as pool:
+        pool.submit(nothing, lambda: None).result()  # type: ignore[call-arg]
+
+
+def twice() -> None:
+    thread = threading.Thread(target=nothing)
+    thread.start()
+    thread.start()
+
+
+@pytest.mark.parametrize(
+    ("func", "states"),
+    [
+        (cancelled, ["finished", "never ran"]),
+        (refused, ["never ran"]),
+        (broken, ["finished", "lost"]),
+        (unfit, ["never ran"]),
+        (twice, ["finished"]),
+    ],
+)
+def test_work_that_cannot_be_done_is_not_awaited(
+    serving: Serving, func: Callable[[], None], states: list[str]
+) -> None:
+    errors = []
+
+    def endpoint(request: Request) -> Response:
+        try:
+            func()
+        except Exception as error:
+            errors.append(type(error).__name__)
+        return Response()
+
+    trace = serving(Starlette(routes=[Route("/", endpoint)])).get("/").wait(20)
+    assert [task.state for task in trace.tasks] == states
+    assert len(errors) == (func is not cancelled)
 
 
 def test_tasks_keep_their_order_and_a_failure_skips_the_rest(serving: Serving) -> None:
@@ -243,14 +343,15 @@ def behaviour(app: App) -> Any:
 
     async def main() -> Any:
         try:
-            return await call(app), None
+            sent = await call(app)
+            return sent, variable.get(), {var.name for var in copy_context()}
         except Exception as error:
-            return None, (type(error), str(error))
+            return type(error), str(error), variable.get()
 
     return asyncio.run(main())
 
 
-def app_that_tells(seen: list[Any], fail: bool) -> App:
+def app_that_tells(seen: list[Any], fail: str) -> App:
     def sync_task() -> None:
         seen.append(("sync", variable.get(), threading.current_thread() is threading.main_thread()))
 
@@ -274,11 +375,15 @@ def app_that_tells(seen: list[Any], fail: bool) -> App:
         unstarted.cancel()
         results = await asyncio.gather(running, unstarted, return_exceptions=True)
         seen.append([type(result).__name__ for result in results])
+        threads = [asyncio.to_thread(func) for func in (boom, variable.get)]
+        seen.append([repr(end) for end in await asyncio.gather(*threads, return_exceptions=True)])
         seen.append((running.get_name(), await asyncio.create_task(asyncio.sleep(0, "value"))))
         tasks = BackgroundTasks()
         tasks.add_task(sync_task)
         tasks.add_task(async_task, value=3)
-        if fail:
+        if fail == "endpoint":
+            raise KeyError("endpoint")
+        if fail == "task":
             tasks.add_task(boom)
         tasks.add_task(lambda: seen.append(("last", variable.get())))
         return JSONResponse({"a": 1}, 202, {"x-own": "1"}, background=tasks)
@@ -286,8 +391,8 @@ def app_that_tells(seen: list[Any], fail: bool) -> App:
     return Starlette(routes=[Route("/", endpoint)])
 
 
-@pytest.mark.parametrize("fail", [False, True], ids=["well", "failing"])
-def test_watching_changes_nothing(fail: bool) -> None:
+@pytest.mark.parametrize("fail", ["nowhere", "task", "endpoint"])
+def test_watching_changes_nothing(fail: str) -> None:
     alone: list[Any] = []
     plain = behaviour(app_that_tells(alone, fail))
     observed: list[Any] = []
@@ -302,28 +407,115 @@ def test_watching_changes_nothing(fail: bool) -> None:
     ]  # fmt: skip
 
 
+async def cancelled_call(app: App, begun: asyncio.Event) -> Any:
+    calling = asyncio.create_task(call(app))
+    await begun.wait()
+    calling.cancel("enough")
+    return await asyncio.gather(calling, return_exceptions=True)
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_a_cancelled_call_is_cancelled_with_its_task(watch: bool) -> None:
+    seen: list[str] = []
+
+    async def main() -> Ledger:
+        begun = asyncio.Event()
+
+        async def task() -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as error:
+                seen.append(str(error))
+                raise
+
+        async def endpoint(request: Request) -> Response:
+            tasks = BackgroundTasks()
+            tasks.add_task(task)
+            tasks.add_task(seen.append, "not after a cancelled one")
+            return Response(background=tasks)
+
+        plain = Starlette(routes=[Route("/", endpoint)])
+        app, ledger = watched(plain)
+        (end,) = await cancelled_call(app if watch else plain, begun)
+        assert isinstance(end, asyncio.CancelledError)
+        await asyncio.sleep(0)
+        return ledger
+
+    if watch:
+        with watching():
+            ledger = asyncio.run(main())
+        assert [task.state for task in ledger.traces.tasks] == ["cancelled", "never ran"]
+        assert ledger.traces[0].settled
+    else:
+        asyncio.run(main())
+    assert seen == ["enough"]
+
+
+@contextmanager
+def unwatched(app: App) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+def spoken(port: int, request: bytes) -> bytes:
+    """All that a server says to these bytes, without the date."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        said = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return re.sub(rb"date: [^\r]+\r\n", b"", said)
+
+
 def test_responses_are_the_same_byte_for_byte(serving: Serving) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"a"
+        yield b"b"
+
     async def endpoint(request: Request) -> Response:
-        return JSONResponse(await request.json(), 201, {"x-own": "1"})
+        match request.url.path:
+            case "/json":
+                headers = {"x-own": "1", "x-body": (await request.body()).hex()}
+                return JSONResponse({"a": [1]}, 201, headers, background=BackgroundTask(nothing))
+            case "/stream":
+                return StreamingResponse(stream())
+            case "/task":
+                return Response(b"x", background=BackgroundTask(boom))
+            case _:
+                raise ValueError("endpoint")
 
-    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
-    web = serving(app)
-    with httpx.Client(base_url=web.url, trust_env=False) as client:
-        given = client.post("/", json={"a": [1]})
-    transport = httpx.ASGITransport(app)
-
-    async def plain() -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url=web.url) as client:
-            return await client.post("/", json={"a": [1]})
-
-    alone = asyncio.run(plain())
-    added = {"date", "server"}  # by uvicorn
-    kept = [(name, value) for name, value in given.headers.items() if name not in added]
-    assert (given.status_code, given.content, kept) == (
-        alone.status_code,
-        alone.content,
-        list(alone.headers.items()),
-    )
+    methods = ["GET", "HEAD", "POST"]
+    app = Starlette(routes=[Route("/{path}", endpoint, methods=methods)])
+    closing = b"HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n"
+    requests = [
+        b"POST /json " + closing + b"content-length: 2\r\n\r\n{}",
+        b"POST /json " + closing + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        *(method + closing + b"\r\n" for method in [b"GET /stream ", b"HEAD /json ", b"GET / "]),
+        *(method + closing + b"\r\n" for method in [b"GET /raise ", b"GET /task ", b"PUT /json "]),
+        b"GET /stream HTTP/1.0\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ]
+    with unwatched(app) as port:
+        alone = [spoken(port, request) for request in requests]
+    port = int(serving(app).url.rpartition(":")[2])
+    assert [spoken(port, request) for request in requests] == alone
+    statuses = [said.split()[1] for said in alone]
+    assert statuses == [
+        b"201",
+        b"201",
+        b"200",
+        b"201",
+        b"404",
+        b"500",
+        b"200",
+        b"405",
+        b"200",
+        b"400",
+    ]
 
 
 def test_the_hooks_are_taken_off_when_the_last_server_has_ended(serving: Serving) -> None:
@@ -334,6 +526,19 @@ def test_the_hooks_are_taken_off_when_the_last_server_has_ended(serving: Serving
     assert [getattr(owner, name) for owner, name, _ in hooks._HOOKS] != before
     two.stop()
     assert [getattr(owner, name) for owner, name, _ in hooks._HOOKS] == before
+
+
+def test_a_late_import_of_anyio_keeps_no_hook() -> None:
+    """In a process of its own: here pytest has had AnyIO loaded."""
+    program = """
+import asyncio
+from lab.serving import serve
+from starlette.applications import Starlette
+serve(Starlette()).stop()
+from anyio._backends import _asyncio
+assert _asyncio.create_task is asyncio.create_task
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def in_order(trace: Trace) -> bool:
@@ -372,7 +577,9 @@ def test_the_answer_is_there_before_the_work_can_end(serving: Serving, on: str) 
     assert in_order(trace)
 
 
-def test_in_memory_clients_hide_that_the_answer_comes_first() -> None:
+@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+@pytest.mark.parametrize("client", ["httpx", "starlette"])
+def test_in_memory_clients_hide_that_the_answer_comes_first(client: str) -> None:
     """The control: here the client is answered only when the work is over, told or not."""
     told, outcomes = threading.Event(), []
     app = FastAPI()
@@ -387,7 +594,13 @@ def test_in_memory_clients_hide_that_the_answer_comes_first() -> None:
             await client.post("/")
             told.set()
 
-    asyncio.run(main())
+    if client == "httpx":
+        asyncio.run(main())
+    else:
+        from starlette.testclient import TestClient
+
+        TestClient(app).post("/")
+        told.set()
     assert outcomes == [False]
 
 

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from .building import NOTEBOOKS, ROOT, build, make, sources
 
+FIRST = "/lab/tree/notebooks/01_answer_first.ipynb"
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("open", help="open JupyterLab at the first lesson (the default)")
-    commands.add_parser("build", help="make the notebooks from notebooks/source")
-    commands.add_parser("record", help="run the lessons and keep what they measure in data/")
-    report = commands.add_parser("report", help="run all notebooks and write them as HTML pages")
-    report.add_argument("--to", type=Path, default=ROOT / "reports", help="the folder to write")
-    report.add_argument("--again", action="store_true", help="render the last run, run nothing")
-    commands.add_parser("bench", help="measure the instrument itself")
-    chosen, rest = parser.parse_known_args(arguments)
-    if rest and chosen.command in ("build", "record", "report"):
-        parser.error(f"unknown: {' '.join(rest)}")
+    """Do what a command line asks for; return the exit code, 0 when all went well."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or (given[0] not in {"-h", "--help"} and given[0].startswith("-")):
+        given = ["open", *given]
+    chosen, rest = parser().parse_known_args(given)
+    if rest and chosen.command not in ("open", "bench"):
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
     match chosen.command:
         case "build":
-            for path in build():
-                print(path.relative_to(ROOT))
-            return 0
+            return write_notebooks()
         case "record":
             return record()
         case "report":
@@ -38,19 +34,53 @@ def main(arguments: list[str] | None = None) -> int:
             return open_lab(rest)
 
 
-def open_lab(arguments: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog="python -m lab", allow_abbrev=False)
+    commands = whole.add_subparsers(dest="command", metavar="command")
+    commands.add_parser(
+        "open",
+        allow_abbrev=False,
+        help="open JupyterLab at the first lesson (the default); options go on to `jupyter lab`",
+    )
+    commands.add_parser("build", help="make the notebooks from notebooks/source")
+    commands.add_parser("record", help="run the lessons and keep what they measure in data/")
+    report = commands.add_parser("report", help="run all notebooks and write them as HTML pages")
+    report.add_argument("--to", type=Path, default=ROOT / "reports", help="the folder to write")
+    report.add_argument("--again", action="store_true", help="render the last run, run nothing")
+    commands.add_parser("bench", help="measure the instrument itself")
+    return whole
+
+
+def open_lab(options: list[str]) -> int:
     """Open JupyterLab, rooted where `server.py` and `data/` stand in sight."""
-    quiet = [
-        "--KernelManager.transport_encryption=auto",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
+
+    # Defaults in a folder of their own, so that the reader's settings stay in force: no question
+    # about news. Without the option the kernel warns at every start.
+    places = [
+        str(Path(__file__).with_name("jupyter_config")),
+        os.environ.get("JUPYTER_CONFIG_PATH"),
     ]
-    first = "--LabApp.default_url=/lab/tree/notebooks/01_answer_first.ipynb"
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", first, *quiet]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, places))
+    lab = [
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url={FIRST}",
+        "--KernelManager.transport_encryption=auto",
+    ]
+    # In this process, so that Ctrl-C asks JupyterLab, which ends its kernels.
+    LabApp.launch_instance([*lab, *options])
+    return 0
+
+
+def write_notebooks() -> int:
     try:
-        return subprocess.call([*command, *arguments], cwd=ROOT)
-    except KeyboardInterrupt:
-        return 0
+        changed = build()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for path in changed:
+        print(path.relative_to(ROOT))
+    return 0
 
 
 def record() -> int:
@@ -69,7 +99,8 @@ def record() -> int:
 
 
 def write_report(to: Path, again: bool) -> int:
-    from .reporting import render, run
+    from .report_pages import render
+    from .reporting import run
 
     problems = {} if again else run(to, tell=lambda line: print(line, flush=True))
     try:
@@ -77,7 +108,7 @@ def write_report(to: Path, again: bool) -> int:
     except FileNotFoundError:
         print(f"no run stands in {to}: leave out --again to run the notebooks first")
         return 1
-    print(f"{to / 'index.html'}")
+    print(to / "index.html")
     return 1 if problems else 0
 
 

@@ -41,8 +41,8 @@ def sources(notebooks: Path = NOTEBOOKS) -> list[Path]:
 def build(notebooks: Path = NOTEBOOKS) -> list[Path]:
     """Write the notebooks of both languages; return those that changed.
 
-    A notebook whose source is gone goes too; a reader's own notebooks stay. Raises ValueError when a
-    piece of prose lacks its partner in the other language.
+    A notebook whose source is gone goes too; a reader's own notebooks stay. Raises ValueError when
+    a piece of prose lacks its partner in the other language.
     """
     changed = []
     for language in LANGUAGES:

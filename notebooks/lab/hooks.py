@@ -12,13 +12,20 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from time import perf_counter
 from typing import Any
 
+import anyio._backends._asyncio  # noqa: F401  # imported later, it would keep a hooked create_task
 from starlette.background import BackgroundTask
 
-from .watching import InProcess, StampedCoroutine, current, describe, in_thread, on_loop
+from .watching import InProcess, Request, StampedCoroutine, current, describe, in_thread, on_loop
 
 LONGEST_LINE = 500
 
@@ -53,18 +60,38 @@ def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
     def start(self: threading.Thread) -> None:
         request = current.get()
         work = _work_of(self)
-        if request is not None and work is not None:
-            key = request.add(work, "thread")
-            run = self.run
+        if request is None or work is None or self.ident is not None:
+            original(self)
+            return
+        key = request.add(work, "thread")
+        run = self.run
 
-            def stamped() -> None:
-                del self.__dict__["run"]
-                in_thread(run, request, key)()
+        def stamped() -> None:
+            del self.__dict__["run"]
+            in_thread(run, request, key)()
 
-            self.__dict__["run"] = stamped
-        original(self)
+        self.__dict__["run"] = stamped
+        with _dropping(request, key):
+            original(self)
 
     return start
+
+
+@contextlib.contextmanager
+def _dropping(request: Request, key: str) -> Iterator[None]:
+    """Have the trace know of work that is refused."""
+    try:
+        yield
+    except BaseException as error:
+        request.drop(key, error)
+        raise
+
+
+def _drop_if_not_run(request: Request, key: str, future: Future[Any]) -> None:
+    if future.cancelled():
+        request.drop(key, CancelledError())
+    elif isinstance(error := future.exception(), BrokenExecutor):
+        request.drop(key, error)
 
 
 def _work_of(thread: threading.Thread) -> Any:
@@ -84,23 +111,30 @@ def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
     return create_task
 
 
-def _submit_to_threads(original: Callable[..., Any]) -> Callable[..., Any]:
+def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         request = current.get()
-        if request is not None and getattr(fn, "__module__", None) != "socket":
-            fn = in_thread(fn, request, request.add(fn, "executor"))
-        future: Future[Any] = original(self, fn, *args, **kwargs)
+        if request is None or getattr(fn, "__module__", None) == "socket":
+            return original(self, fn, *args, **kwargs)
+        key = request.add(fn, "executor")
+        with _dropping(request, key):
+            future: Future[Any] = original(self, in_thread(fn, request, key), *args, **kwargs)
+        future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
         return future
 
     return submit
 
 
-def _submit_to_processes(original: Callable[..., Any]) -> Callable[..., Any]:
+def _submit_to_processes(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ProcessPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         request = current.get()
-        if request is not None and request.reporter is not None:
-            fn = InProcess(fn, request.id, request.add(fn, "process"), request.reporter)
-        future: Future[Any] = original(self, fn, *args, **kwargs)
+        if request is None or request.reporter is None:
+            return original(self, fn, *args, **kwargs)
+        key = request.add(fn, "process")
+        call = functools.partial(fn, *args, **kwargs)
+        with _dropping(request, key):
+            future: Future[Any] = original(self, InProcess(call, request.id, key, request.reporter))
+        future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
         return future
 
     return submit

@@ -230,6 +230,7 @@ class Sender:
         async with stamping_async_client(self.url) as client:
 
             async def send(trace: Trace, options: dict[str, Any]) -> None:
+                self._ledger.open(trace)
                 sending.set(trace)
                 try:
                     options = self._tied(trace, options)
@@ -253,6 +254,7 @@ class Sender:
                     group.create_task(send(*pairs[index]))
 
     def _exchange(self, client: httpx.Client, trace: Trace, options: dict[str, Any]) -> None:
+        self._ledger.open(trace)
         token = sending.set(trace)
         try:
             tied = self._tied(trace, options)
@@ -264,9 +266,7 @@ class Sender:
 
     def _new(self, method: str, path: str) -> Trace:
         number = str(next(_numbers))
-        return self._ledger.open(
-            Trace(number, perf_counter(), method, path, floor=self.floor, _until=self._until)
-        )
+        return Trace(number, perf_counter(), method, path, floor=self.floor, _until=self._until)
 
     def _tied(self, trace: Trace, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options, with the header that ties the request to its trace."""

@@ -23,7 +23,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from .collecting import Collector
 from .hooks import watching
-from .servers import START_TIMEOUT, Server, T
+from .servers import START_TIMEOUT, Server, T, why_not
 from .traces import Ledger, until
 from .watching import App
 
@@ -212,7 +212,7 @@ def main() -> None:
             app, report, report, order["settings"], lambda port: report("", None, {"port": port})
         )
     except Exception as error:
-        report("", None, {"failure": f"the app did not start: {type(error).__name__}: {error}"})
+        report("", None, {"failure": why_not(error)})
         sys.exit(1)
     threading.Thread(target=hold, args=(lifeline, server), name="lab lifeline", daemon=True).start()
     try:

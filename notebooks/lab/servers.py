@@ -80,8 +80,11 @@ class Server(uvicorn.Server):
 
     def why_not(self, error: BaseException) -> str:
         """Why the server did not start."""
-        cause = self.probed.startup_error or error
-        return f"the app did not start: {type(cause).__name__}: {cause}"
+        return why_not(self.probed.startup_error or error)
+
+
+def why_not(cause: BaseException) -> str:
+    return f"the app did not start: {type(cause).__name__}: {cause}"
 
 
 class InThread:
@@ -92,7 +95,10 @@ class InThread:
 
     def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
         if isinstance(app, str):
-            imported: App = import_from_string(app)
+            try:
+                imported: App = import_from_string(app)
+            except Exception as error:
+                raise RuntimeError(why_not(error)) from error
             app = imported
         self.port = 0
         self.pid = os.getpid()
@@ -104,8 +110,9 @@ class InThread:
         self._start()
         if self.port == 0:
             self._collector.close()
-            error = self._failure or TimeoutError(f"not ready after {START_TIMEOUT:g} s")
-            raise RuntimeError(self._server.why_not(error)) from error
+            late = TimeoutError(f"not ready after {START_TIMEOUT:g} s")
+            cause = self._server.probed.startup_error or self._failure or late
+            raise RuntimeError(why_not(cause)) from cause
 
     _make = Server
 

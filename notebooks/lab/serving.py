@@ -68,8 +68,12 @@ class Web(Sender):
         timeout: seconds. Raises TimeoutError, which names the work that is still going on.
         """
         if not self._server.join(timeout):
-            going = "; ".join(str(trace) for trace in self.traces if not trace.settled)
-            raise TimeoutError(f"the server has not ended after {timeout:g} s: {going or 'idle'}")
+            going = [trace for trace in self.traces if not trace.settled]
+            named = "; ".join(f"{trace}: {trace.missing()}" for trace in going[:3])
+            more = f" (and {len(going) - 3} more)" if len(going) > 3 else ""
+            raise TimeoutError(
+                f"the server has not ended after {timeout:g} s: {named or 'idle'}{more}"
+            )
 
     def signal(self, number: int) -> None:
         """Send the server's process a signal; return when uvicorn has taken it, if it is to.

@@ -128,10 +128,11 @@ class Trace:
         timeout: seconds. Raises TimeoutError, which names the tasks that are still open.
         """
         if not self._until(lambda: self.settled, timeout):
-            raise TimeoutError(f"{self} is not over after {timeout:g} s: {self._missing()}")
+            raise TimeoutError(f"{self} is not over after {timeout:g} s: {self.missing()}")
         return self
 
-    def _missing(self) -> str:
+    def missing(self) -> str:
+        """What this request still waits for."""
         still_open = [str(task) for task in self.tasks if task.open]
         if still_open:
             return ", ".join(still_open)
@@ -166,7 +167,7 @@ class Traces(list[Trace]):
         if not self or self[0]._until(lambda: all(trace.settled for trace in self), timeout):
             return self
         late = [trace for trace in self if not trace.settled]
-        first = f"{late[0]}: {late[0]._missing()}"
+        first = f"{late[0]}: {late[0].missing()}"
         raise TimeoutError(
             f"{len(late)} of {len(self)} requests are not over after {timeout:g} s; first {first}"
         )
@@ -282,9 +283,10 @@ class Ledger:
                 for task in trace.tasks:
                     if task.runner == "background" and task.started is None:
                         task.gone = trace.returned
-            if task_key is not None and "finished" in stamps:
-                self._tasks.pop((trace_id, task_key), None)
-            if not stamps.keys().isdisjoint({"started", "returned", "finished"}):
+            # A pool's worker may tell of the end before the server's announcement is read.
+            if task_key and isinstance(entry, Task) and None not in (entry.added, entry.finished):
+                del self._tasks[trace_id, task_key]
+            if not stamps.keys().isdisjoint({"started", "returned", "finished", "gone"}):
                 changed.notify_all()
 
     def ending(self, what: str, moment: float) -> None:
@@ -304,7 +306,6 @@ class Ledger:
                     for task in trace.tasks:
                         if task.open:
                             task.gone = trace.gone
-            self._tasks.clear()
             changed.notify_all()
 
     def _task(self, trace: Trace, key: str) -> Task:

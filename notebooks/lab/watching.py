@@ -13,7 +13,8 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import Any
 
@@ -46,6 +47,10 @@ class Request:
         key = f"{os.getpid()}-{next(_serial)}"
         self.enter(self.id, key, {"name": name_of(func), "runner": runner, "added": perf_counter()})
         return key
+
+    def drop(self, key: str, error: BaseException) -> None:
+        """A piece of work that was announced can no longer begin or end."""
+        self.enter(self.id, key, {"gone": perf_counter(), "error": describe(error)})
 
 
 class Watched:
@@ -100,10 +105,18 @@ def take_trace_id(scope: Scope) -> tuple[str, Scope]:
     return f"{os.getpid()}-{next(_serial)}", scope
 
 
+def unwrapped(func: Any) -> Any:
+    """The function that somebody wrote, out of the partials around it."""
+    while isinstance(func, functools.partial):
+        # asyncio.to_thread makes a function `context.run(function)`.
+        in_context = isinstance(getattr(func.func, "__self__", None), Context)
+        func = func.args[0] if in_context else func.func
+    return func
+
+
 def name_of(func: Any) -> str:
     """The name a reader knows a function by."""
-    while isinstance(func, functools.partial):
-        func = func.func
+    func = unwrapped(func)
     return str(getattr(func, "__name__", type(func).__name__))
 
 
@@ -154,29 +167,42 @@ def in_thread(func: Callable[..., Any], request: Request, key: str) -> Callable[
 
 
 class InProcess:
-    """A function that stamps itself in whichever process it is sent to."""
+    """A call that stamps itself in whichever process it is sent to."""
 
-    def __init__(self, func: Callable[..., Any], trace_id: str, key: str, report: Reporter) -> None:
-        self.func = func
+    def __init__(self, call: Callable[[], Any], trace_id: str, key: str, report: Reporter) -> None:
+        self.call = call
         self.trace_id = trace_id
         self.key = key
         self.report = report
 
-    def __getstate__(self) -> dict[str, Any]:
-        name = name_of(self.func)
-        if getattr(self.func, "__module__", None) == "__main__" and not hasattr(
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pool tells only the future of what cannot travel: pickled here, the trace learns it too.
+        try:
+            self._refuse_cells()
+            call = bytes(ForkingPickler.dumps(self.call))
+        except Exception as error:
+            Request(self.trace_id, self.report, self.report).drop(self.key, error)
+            raise
+        return _arrived, (call, self.trace_id, self.key, self.report)
+
+    def _refuse_cells(self) -> None:
+        func, name = unwrapped(self.call), name_of(self.call)
+        if getattr(func, "__module__", None) == "__main__" and not hasattr(
             sys.modules["__main__"], name
         ):
             raise TypeError(
                 f"{name} was written in a notebook, where the pool of another process cannot "
                 f"import it: put it into a file with %%writefile name.py and import it from there"
             )
-        return self.__dict__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self) -> Any:
         request = Request(self.trace_id, self.report, self.report)
         with Stamp(request, self.key, f"process {os.getpid()}"):
-            return self.func(*args, **kwargs)
+            return self.call()
+
+
+def _arrived(call: bytes, trace_id: str, key: str, report: Reporter) -> InProcess:
+    return InProcess(ForkingPickler.loads(call), trace_id, key, report)
 
 
 class StampedCoroutine(Coroutine[Any, Any, Any]):

@@ -12,13 +12,13 @@
 
 # %% tags=["app"]
 import asyncio
-import io
-import os
+import json
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from statistics import median
 
 import httpx
 import pandas as pd
@@ -65,12 +65,12 @@ order = {"task": task, "thread": thread}
 # %% [markdown] lang="en"
 # ## Ten pieces of work, five ways
 #
-# Each takes 0.2 s. **Guess** for each way: when is the caller answered, when are all ten done?
+# Each takes 0.1 s. **Guess** for each way: when is the caller answered, when are all ten done?
 
 # %% [markdown] lang="zh"
 # ## 十件活，五种办法
 #
-# 每件 0.2 秒。**先猜**：每种办法，调用方何时得到应答，十件何时全部做完？
+# 每件 0.1 秒。**先猜**：每种办法，调用方何时得到应答，十件何时全部做完？
 
 
 # %% tags=["app"]
@@ -92,23 +92,23 @@ async def ping():
 @app.post("/sequential")
 async def sequential(background_tasks: BackgroundTasks):
     for _ in range(10):
-        background_tasks.add_task(time.sleep, 0.2)
+        background_tasks.add_task(time.sleep, 0.1)
 
 
 @app.post("/threads")
 async def threads():
     for _ in range(10):
-        threading.Thread(target=time.sleep, args=(0.2,)).start()
+        threading.Thread(target=time.sleep, args=(0.1,)).start()
 
 
 @app.post("/processes")
 async def processes():
     for _ in range(10):
-        app.state.pool.submit(time.sleep, 0.2)
+        app.state.pool.submit(time.sleep, 0.1)
 
 
 async def all_together():
-    await asyncio.gather(*(asyncio.sleep(0.2) for _ in range(10)))
+    await asyncio.gather(*(asyncio.sleep(0.1) for _ in range(10)))
 
 
 @app.post("/gather")
@@ -122,7 +122,7 @@ kept = set()
 @app.post("/create_task")
 async def create_task():
     for _ in range(10):
-        running = asyncio.create_task(asyncio.sleep(0.2))
+        running = asyncio.create_task(asyncio.sleep(0.1))
         kept.add(running)  # the loop itself keeps only a weak reference
         running.add_done_callback(kept.discard)
 
@@ -185,25 +185,32 @@ async def crunch_in_processes(number: int):
 
 web = serve(app, on="process")
 computed, beats = {}, {}
-for way in ("tasks", "threads", "processes"):
-    for number in (1, 2, 4):
+for number in (1, 2, 4):
+    for way in ("tasks", "threads", "processes"):
         with web.heartbeat() as beats[way]:
             computed[way, number] = web.post(f"/crunch/{way}/{number}").wait(60)
 
 # %%
-pd.Series({key: each.finished for key, each in computed.items()}).unstack().round(2)
+pd.DataFrame(
+    {key: (each.answered, each.finished) for key, each in computed.items()},
+    index=["answered", "finished"],
+).T.unstack().round(3)
+
+# %%
+timeline([computed["threads", 4], computed["processes", 4]])
 
 # %%
 heartbeat(**beats)
 
 # %% [markdown] lang="en"
-# **Four threads take as long as four tasks: only one of them computes at a time. Processes use the other
-# processors, and disturb nobody.** For heavy computing the guide's threads are no help; its other word,
-# `multiprocessing`, is.
+# **Four threads take as long as four tasks: only one of them computes at a time. They even delay the
+# answer, and everyone else's. Processes use the other processors, and disturb hardly anybody.** For heavy
+# computing the guide's threads are no help; its other word, `multiprocessing`, is, as far as a
+# processor is free: on a busy machine it gains little.
 
 # %% [markdown] lang="zh"
-# **四个线程和四个任务花的时间一样：同一时刻只有一个在算。进程用得上其他处理器，也不打扰别人。** 所以计算密集的活，指南说的线程
-# 帮不上忙，它提到的 `multiprocessing` 才行。
+# **四个线程和四个任务花的时间一样：同一时刻只有一个在算；线程还会拖慢应答，自己的和别人的都拖。进程用得上其他处理器，也几乎不打扰别人。**
+# 所以计算密集的活，指南说的线程帮不上忙，它提到的 `multiprocessing` 才行，前提是有处理器空着：机器一忙，就省不了多少时间。
 
 # %% [markdown] lang="en"
 # ## What a thousand waiting pieces hold
@@ -216,45 +223,46 @@ heartbeat(**beats)
 #
 # 指南说线程贵、任务便宜。**先猜**：一千件活都在等一个信号，一次用异步任务，一次用线程，每件各占多少内存？
 
+
 # %% tags=["app"]
-waiting = FastAPI()
-waiting.state.go = False
+@asynccontextmanager
+async def signals(app):
+    app.state.tasks_go, app.state.threads_go = asyncio.Event(), threading.Event()
+    yield
 
 
-async def wait_on_loop():
-    while not waiting.state.go:
-        await asyncio.sleep(0.05)
-
-
-def wait_in_thread():
-    while not waiting.state.go:
-        time.sleep(0.05)
+waiting = FastAPI(lifespan=signals)
 
 
 @waiting.post("/task")
 async def hold_task(background_tasks: BackgroundTasks):
-    background_tasks.add_task(wait_on_loop)
+    background_tasks.add_task(waiting.state.tasks_go.wait)
 
 
 @waiting.post("/thread")
 async def hold_thread():
-    threading.Thread(target=wait_in_thread).start()
+    threading.Thread(target=waiting.state.threads_go.wait).start()
 
 
 @waiting.get("/memory")
-async def memory(go: bool = False):
-    waiting.state.go = go
+async def memory():
     taken = psutil.Process().memory_info()
     return {"RSS": taken.rss / 1024, "address space": taken.vms / 1024}
+
+
+@waiting.post("/go")
+async def go():
+    waiting.state.tasks_go.set()
+    waiting.state.threads_go.set()
 
 
 # %%
 def held(way):
     server = serve(waiting, on="process")
-    before = pd.read_json(io.BytesIO(server.get("/memory").body), typ="series")
-    pieces = server.burst(f"/{way}", [{}] * 1000)
-    after = pd.read_json(io.BytesIO(server.get("/memory").body), typ="series")
-    server.get("/memory", params={"go": True})
+    before = pd.Series(json.loads(server.get("/memory").body))
+    pieces = server.burst(f"/{way}", [{}] * 1000).wait_started()
+    after = pd.Series(json.loads(server.get("/memory").body))
+    server.post("/go")
     pieces.wait(60)
     return (after - before) / 1000
 
@@ -262,10 +270,11 @@ def held(way):
 pd.DataFrame({way: held(way) for way in ("task", "thread")}).round(1)  # KiB for each piece
 
 # %% [markdown] lang="en"
-# And the start itself, in microseconds, of a function that does nothing:
+# And the start itself: from the call until a `def` that does nothing has run, in microseconds. One such
+# time is mostly chance; the middle one of many is not.
 
 # %% [markdown] lang="zh"
-# 再看启动本身：一个什么也不做的函数，启动一次要多少微秒。
+# 再看启动本身：一个什么也不做的 `def`，从调用到跑完要多少微秒。单独一次多半是碰巧，许多次的中位数才说明问题。
 
 
 # %%
@@ -280,23 +289,23 @@ async def run_thread():
 
 
 # %%
-async def microseconds(start, times=500):
+async def microseconds(start):
     begin = time.perf_counter()
-    for _ in range(times):
-        await start()
-    return (time.perf_counter() - begin) / times * 1e6
+    await start()
+    return (time.perf_counter() - begin) * 1e6
 
 
-round(await microseconds(run_task)), round(await microseconds(run_thread))
+starts = [(await microseconds(run_task), await microseconds(run_thread)) for _ in range(500)]
+dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 
 # %% [markdown] lang="en"
 # **In memory they cost about the same; a thread reserves far more address space, and no limit caps the
 # number of threads.** A waiting task is not free: it keeps its whole request alive. Nor is a sync task
-# quicker to start: it is handed to a thread too.
+# quicker to start: it is handed to a thread too, and its end is handed back.
 
 # %% [markdown] lang="zh"
 # **实际内存两者差不多；线程多占的是地址空间，而且没有什么限制它的个数。** 等着的任务也不是白等：它让整个请求都留在内存里。
-# 同步任务启动也不更快，它同样要交给一个线程。
+# 同步任务启动也不更快：它同样要交给一个线程，做完还要再交回来。
 
 # %% [markdown] lang="en"
 # ## What travels along
@@ -359,12 +368,14 @@ seen
 
 # %%
 assert task.responded < task.tasks[0].started
+assert ten["threads"].started < ten["threads"].responded
 assert sorted(letter["To"] for letter in inbox.messages) == ["ada@example.com", "grace@example.com"]
 states = {task.state for each in ten.values() for task in each.tasks}
 assert states == {"finished"}
 assert len({task.where for task in ten["threads"].tasks}) > 1
 assert len({task.where for task in ten["processes"].tasks}) <= 2
-assert os.getpid() != web.pid
+one_by_one = computed["tasks", 4].tasks
+assert all(a.finished <= b.started for a, b in zip(one_by_one, one_by_one[1:]))
 assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
 
 # %% [markdown] lang="en"

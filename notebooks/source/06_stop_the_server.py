@@ -90,15 +90,16 @@ async def over(background_tasks: BackgroundTasks):
 # %% [markdown] lang="en"
 # A signal is for a whole process, so each server gets one of its own. The end comes at a moment that
 # the traces know, not after a pause: `/over` is over, and work has started behind every request.
+# (`log_level` keeps from this page the long traceback that uvicorn logs after Ctrl+C.)
 
 # %% [markdown] lang="zh"
 # 信号是发给整个进程的，所以每台服务器各占一个进程。什么时候结束它，由 trace 说了算，不靠等几秒：
-# `/over` 已经做完，而且每个请求的活都已开始。
+# `/over` 已经做完，而且每个请求的活都已开始。（设 `log_level`，是免得 Ctrl+C 之后 uvicorn 的长篇回溯占满页面。）
 
 
 # %%
 def ended_by(*signals, **settings):
-    web = serve(app, on="process", **settings)
+    web = serve(app, on="process", log_level="critical", **settings)
     for path in ("/sync", "/async", "/thread", "/daemon"):
         web.post(path)
     web.post("/over").wait()
@@ -130,7 +131,7 @@ def ended_by(*signals, **settings):
 # - SIGKILL：`kill -9`，或者内存耗尽时由内核发出；
 # - `web.stop()`：不用信号，由服务器自己置 `should_exit`。
 
-# %% tags=["stderr"]
+# %%
 with ThreadPoolExecutor(5) as pool:
     futures = {
         "SIGTERM": pool.submit(ended_by, SIGTERM),
@@ -143,13 +144,13 @@ ended = {way: future.result() for way, future in futures.items()}
 {way: web.exit_code for way, web in ended.items()}
 
 # %% [markdown] lang="en"
-# A negative exit code is the number of the signal that ended the process. The one line on stderr is
-# uvicorn's, from the server whose second ran out.
+# A negative exit code is the number of the signal that ended the process. After Ctrl+C it is 0: the
+# uvicorn command takes that for an ordinary wish to stop.
 #
 # ## SIGTERM
 
 # %% [markdown] lang="zh"
-# 退出码为负，表示进程是被这个号码的信号结束的。stderr 上那一行是 uvicorn 写的，来自一秒用完的那台服务器。
+# 退出码为负，表示进程是被这个号码的信号结束的。按 Ctrl+C 之后是 0：uvicorn 命令把它当作正常的停止。
 #
 # ## SIGTERM
 
@@ -312,7 +313,7 @@ assert list(outcome["plain"]) == ["lost", "lost", "finished", "lost", "finished"
 #
 # **1.** 一点宽限也不给：`timeout_graceful_shutdown=0`。活还剩下什么？
 
-# %% tags=["solution", "stderr"]
+# %% tags=["solution"]
 graceless = ended_by(SIGTERM, timeout_graceful_shutdown=0).traces
 states = {task.name: task.state for task in graceless.tasks}
 assert [states[name] for name in background] == ["lost", "never ran", "cancelled", "never ran"]
@@ -338,7 +339,7 @@ assert survivor.tasks[0].state == "running"  # a thread ends with its process, n
 # **3.** 写一个异步任务，被取消时把做到哪里记进日志，再到 trace 里找出那一行。为什么一定要把异常再抛出去？
 
 
-# %% tags=["solution", "stderr"]
+# %% tags=["solution"]
 async def copying():
     for step in range(100):
         try:
@@ -353,7 +354,7 @@ async def copy(background_tasks: BackgroundTasks):
     background_tasks.add_task(copying)
 
 
-copier = serve(app, on="process", timeout_graceful_shutdown=0)
+copier = serve(app, on="process", log_level="critical", timeout_graceful_shutdown=0)
 copied = copier.post("/copy")
 copier.traces.wait_started()
 copier.signal(SIGTERM)

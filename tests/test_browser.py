@@ -1,0 +1,106 @@
+"""In a real JupyterLab, in a real browser: every notebook opens and runs to its end."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.building import sources
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+OPENED = "() => window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel"
+RUN_ALL = """async () => {
+  const app = window.jupyterapp, context = app.shell.currentWidget.context;
+  await app.restored; await context.ready; await context.sessionContext.ready;
+  await context.sessionContext.session.kernel.info;
+  await app.commands.execute('notebook:run-all-cells');
+}"""
+CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
+  .filter(cell => cell.model.type === 'code')
+  .map(cell => ({ran: cell.model.executionCount, outputs: cell.model.outputs.toJSON()}))"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[str]:
+    """JupyterLab as `python -m lab` opens it; where to reach it."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (Debian's package `chromium`)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    command = [
+        sys.executable, "-m", "lab", "open", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
+        "--LabApp.expose_app_in_browser=True",
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    ]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, start_new_session=True, **quiet)  # type: ignore[call-overload]
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/{{place}}?token={token}"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        profile = tmp_path_factory.mktemp("profile")
+        context = driver.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1300, "height": 1400}
+        )
+        yield context
+        context.close()
+
+
+def test_it_opens_at_the_first_lesson_with_the_service_in_sight(lab: str, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(lab.format(place=""))
+    page.wait_for_function(OPENED, timeout=60_000)
+    path = page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path")
+    assert path == "notebooks/01_answer_first.ipynb"
+    page.close()
+
+
+# One language: the code is the same in both.
+@pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
+def test_a_notebook_runs_to_its_end(lab: str, browser: Any, source: Path, tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.goto(lab.format(place=f"lab/tree/notebooks/{source.stem}.ipynb") + "&reset")
+    page.wait_for_function(OPENED, timeout=60_000)
+    page.evaluate(RUN_ALL)
+    cells = page.evaluate(CELLS)
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    problems = [output for output in outputs if output["output_type"] == "error"]
+    if problems or not all(cell["ran"] for cell in cells):
+        page.screenshot(path=tmp_path / "lab.png")
+        pytest.fail(f"{problems or 'cells were left out'}; see {tmp_path / 'lab.png'}")
+    images = page.evaluate(
+        "() => [...document.querySelectorAll('.jp-OutputArea img[alt]')].map(i => i.naturalWidth)"
+    )
+    assert images
+    assert all(width > 0 for width in images)
+    page.close()

@@ -1,0 +1,101 @@
+"""The commands, as a reader types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+import lab.__main__ as commands
+from lab.building import ROOT
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        ([], []),
+        (["open"], []),
+        (["--port", "8899"], ["--port", "8899"]),
+        (["open", "--no-browser", "--port=1"], ["--no-browser", "--port=1"]),
+    ],
+)
+def test_without_a_command_the_lab_opens_and_options_go_on_to_jupyter(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], options: list[str]
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(commands, "open_lab", lambda given: asked.append(given) or 0)
+    assert commands.main(typed) == 0
+    assert asked == [options]
+
+
+@pytest.mark.parametrize("typed", [["build", "--no"], ["report", "x"], ["nonsense"]])
+def test_what_is_not_understood_is_said(typed: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        commands.main(typed)
+    assert "usage: python -m lab" in capsys.readouterr().err
+
+
+def test_a_source_that_cannot_be_built_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def build() -> list[Path]:
+        raise ValueError("01_x.py, cell 3: prose stands in pairs")
+
+    monkeypatch.setattr(commands, "build", build)
+    assert commands.main(["build"]) == 1
+    assert capsys.readouterr().err == "01_x.py, cell 3: prose stands in pairs\n"
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert commands.main(["report", "--again", "--to", str(tmp_path)]) == 1
+    assert "no run stands in" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_jupyterlab_opens_quietly_at_the_first_lesson(tmp_path: Path) -> None:
+    places = {
+        f"JUPYTER_{name}": str(tmp_path / name)
+        for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    }
+    as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+    lab = subprocess.Popen(
+        [sys.executable, "-m", "lab", "open", "--no-browser", "--port=0", *as_root],
+        env=os.environ | places, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        about = server_of(tmp_path / "RUNTIME_DIR", lab)
+        with httpx.Client(
+            base_url=about["url"],
+            headers={"Authorization": f"token {about['token']}"},
+            trust_env=False,
+        ) as client:
+            assert about["hostname"] in ("localhost", "127.0.0.1")
+            assert about["root_dir"] == str(ROOT)
+            assert client.get("").headers["location"].rstrip("?").endswith(commands.FIRST)
+            notices = client.get("lab/api/settings/@jupyterlab/apputils-extension:notification")
+            properties = notices.json()["schema"]["properties"]
+            assert properties["fetchNews"]["default"] == "false"
+            assert client.get("api/contents/server.py?content=0").status_code == 200
+            assert client.post("api/kernels").status_code == 201
+        assert not (tmp_path / "CONFIG_DIR" / "lab" / "user-settings").exists()
+    finally:
+        lab.send_signal(signal.SIGTERM)
+        said = lab.communicate(timeout=30)[0].decode()
+    assert "without encryption" not in said
+
+
+def server_of(runtime: Path, lab: subprocess.Popen) -> dict[str, str]:
+    """What JupyterLab writes down of itself when it listens."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and lab.poll() is None:
+        for path in runtime.glob("jpserver-*.json"):
+            if path.stat().st_size:
+                return json.loads(path.read_text(encoding="utf-8"))
+        time.sleep(0.1)
+    assert lab.stdout is not None
+    pytest.fail(f"JupyterLab did not come up: {lab.stdout.read().decode()}")
