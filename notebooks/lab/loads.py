@@ -18,7 +18,6 @@ from .ink import (
     label,
     note,
     styled,
-    text_width,
 )
 from .traces import Trace, Traces
 
@@ -92,18 +91,17 @@ def draw_backlog(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
     lines = {name: pending(Traces(group)) for name, group in groups.items()}
     if not lines or not all(len(times) for times, _ in lines.values()):
         raise ValueError("no backlog to draw: give requests with finished tasks by name")
-    room = 20 + max(text_width(name, 9) for name in lines)
-    figure, axes = canvas(7, 3.0, 46, room, 44, 12)
+    figure, axes = canvas(7, 3.0, 46, 24, 44, 12)
     told = []
     for number, (name, (times, counts)) in enumerate(lines.items(), 1):
         main = number == len(lines)
         color = WORK if main else REFERENCE
         axes.plot(times, counts, drawstyle="steps-post", color=color, lw=1.8 if main else 1.1)
         top = int(np.argmax(counts))
-        label(axes, name, (times[top], counts[top]), 6, 4, color=color, fontsize=9)
+        label(axes, name, (times[top], counts[top]), 0, 8, color=color, fontsize=9, ha="center")
         told.append(f"{name}: at most {counts[top]}")
     axes.set_xlim(0)
-    axes.set_ylim(0)
+    axes.set_ylim(0, 1.12 * max(counts.max() for _, counts in lines.values()))
     few_ticks(axes.xaxis)
     few_ticks(axes.yaxis, whole=True)
     axes.set_xlabel("seconds after the first sending")

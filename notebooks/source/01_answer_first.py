@@ -234,12 +234,12 @@ assert threaded.tasks[0].runner == "thread"  # it may start before the response 
 # %% [markdown] lang="en"
 # **In practice.** Answer at once when the sender needs nothing but "I have it": GitHub waits 10 s for
 # a webhook and then gives up. Keep in mind that a 202 promises nothing: if this process dies now, the
-# work is gone (lesson 6), and a queue is the remedy (lesson 8).
+# work is gone (lesson 6), and a queue is the remedy.
 #
 # Next: [2. One after another](02_one_after_another.ipynb)
 
 # %% [markdown] lang="zh"
 # **实际使用**：发送方只需要一句“收到了”，就立刻应答：GitHub 对一个 webhook 只等 10 秒。但要记住，
-# 202 什么也没保证：这个进程此刻若是死掉，活就丢了（第 6 课），补救的办法是任务队列（第 8 课）。
+# 202 什么也没保证：这个进程此刻若是死掉，活就丢了（第 6 课），补救的办法是任务队列。
 #
 # 下一课：[2. 一个接一个](02_one_after_another.ipynb)

@@ -441,12 +441,12 @@ assert seen["thread"] == "ada"
 
 # %% [markdown] lang="en"
 # **In practice.** Background tasks for short work that may wait its turn; `gather` or a thread pool inside
-# one task for things to do together; processes for computing; a queue (lesson 8) for what must not be
+# one task for things to do together; processes for computing; a queue for what must not be
 # lost.
 #
 # Next: [5. When a task fails](05_when_a_task_fails.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：短小、可以排队的活用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；计算用进程；不能丢的交给队列（第 8 课）。
+# **实际使用**：短小、可以排队的活用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；计算用进程；不能丢的交给队列。
 #
 # 下一课：[5. 任务出错时](05_when_a_task_fails.ipynb)

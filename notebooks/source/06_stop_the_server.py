@@ -365,13 +365,13 @@ assert any("cancelled at step" in line for line in copied.log)
 # %% [markdown] lang="en"
 # **In practice.** Docker waits 10 s and Kubernetes 30 s after SIGTERM, then they send SIGKILL: set
 # `timeout_graceful_shutdown` below that, or uvicorn waits until it is killed. Keep tasks short, make
-# them safe to run twice, and give work that must not vanish to a queue before you answer (lesson 8).
+# them safe to run twice, and give work that must not vanish to a queue before you answer.
 #
 # Next: [7. Under load](07_under_load.ipynb)
 
 # %% [markdown] lang="zh"
 # **实际使用**：发出 SIGTERM 之后，Docker 默认等 10 秒，Kubernetes 默认等 30 秒，然后就发 SIGKILL。
 # `timeout_graceful_shutdown` 要设得比它短，否则 uvicorn 会一直等到被杀。任务要短，要经得起重做；
-# 绝不能丢的活，先交给任务队列再应答（第 8 课）。
+# 绝不能丢的活，先交给任务队列再应答。
 #
 # 下一课：[7. 压力之下](07_under_load.ipynb)
