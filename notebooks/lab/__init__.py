@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .figures import steps as steps
     from .figures import timeline as timeline
     from .inbox import Inbox as Inbox
+    from .queueing import Queue as Queue
     from .sending import poisson as poisson
     from .serving import serve as serve
     from .traces import Trace as Trace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Inbox": "inbox",
+    "Queue": "queueing",
     "Trace": "traces",
     "Traces": "traces",
     "backlog": "figures",

@@ -18,9 +18,8 @@ from typing import Any
 
 import httpcore
 import httpx
-from IPython.core.getipython import get_ipython
-from IPython.display import ProgressBar
 
+from .progress import Progress
 from .traces import Floor, Ledger, Trace, Traces, Until, until
 
 TRACE_HEADER = "x-lab-trace"
@@ -343,12 +342,8 @@ def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> No
 
 
 def show_progress(thread: threading.Thread, traces: Traces) -> None:
-    """A bar that grows with the answers, for what takes longer than a second."""
-    if get_ipython() is None:
-        thread.join()
-        return
-    bar: Any = ProgressBar(len(traces))  # type: ignore[no-untyped-call]
-    bar.display()
+    """Progress with the answers, for what takes longer than a second."""
+    progress = Progress(len(traces))
     while thread.is_alive():
         thread.join(0.2)
-        bar.progress = sum(trace.status is not None or trace.error is not None for trace in traces)
+        progress.show(sum(trace.status is not None or trace.error is not None for trace in traces))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -251,6 +252,7 @@ class Ledger:
         self.limit = limit
         self._traces: dict[str, Trace] = {}
         self._tasks: dict[tuple[str, str], Task] = {}
+        ledgers.add(self)
 
     @property
     def traces(self) -> Traces:
@@ -297,14 +299,14 @@ class Ledger:
                     trace.ending.append((what, moment - trace.sent))
 
     def close(self, moment: float) -> None:
-        """The server has ended: what is still open now can no longer end."""
+        """The server has ended: what is open now can no longer end, but for a queue's work."""
         self.ending("exit", moment)
         with changed:
             for trace in self._traces.values():
                 if not trace.settled:
                     trace.gone = moment - trace.sent
                     for task in trace.tasks:
-                        if task.open:
+                        if task.open and task.runner != "queue":
                             task.gone = trace.gone
             changed.notify_all()
 
@@ -319,6 +321,10 @@ class Ledger:
         del self._traces[trace_id]
         for key in [key for key in self._tasks if key[0] == trace_id]:
             del self._tasks[key]
+
+
+# A queue's workers outlive the server: their stamps go to whichever ledger has the request.
+ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
 def seconds(at: float | None) -> str:

@@ -115,7 +115,9 @@ def unwrapped(func: Any) -> Any:
 
 
 def name_of(func: Any) -> str:
-    """The name a reader knows a function by."""
+    """The name a reader knows a function by; work in a queue is known by name alone."""
+    if isinstance(func, str):
+        return func
     func = unwrapped(func)
     return str(getattr(func, "__name__", type(func).__name__))
 

@@ -1,0 +1,190 @@
+"""What deliveries have brought about, each once, however often they are given to a worker.
+
+The mark that a delivery is done and its effect stand in one SQLite file and are made in one
+transaction: there is no moment at which only one of them exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATABASE = "EFFECTS_DATABASE"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS starts (
+    delivery TEXT NOT NULL, worker TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS starts_of ON starts (delivery);
+CREATE TABLE IF NOT EXISTS attempts (delivery TEXT PRIMARY KEY, number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS done (delivery TEXT PRIMARY KEY, worker TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS tally (event TEXT PRIMARY KEY, number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS aside (
+    delivery TEXT PRIMARY KEY, reason TEXT NOT NULL, headers TEXT NOT NULL, body TEXT NOT NULL,
+    at REAL NOT NULL);
+"""
+
+
+class Start(NamedTuple):
+    """One start of a delivery in a worker."""
+
+    number: int
+    attempt: int
+    before: str | None
+    done: bool
+
+
+class Aside(NamedTuple):
+    """A delivery that no worker is given any more, until somebody replays it."""
+
+    delivery: str
+    reason: str
+    headers: dict[str, str]
+    body: Any
+    at: float
+
+
+class Effects:
+    """The effects of deliveries, and how often each was started: a SQLite file.
+
+    path: the file; made when it is not there. All workers of one host may share it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._mine = threading.local()
+
+    @classmethod
+    def from_environment(cls) -> Effects:
+        """The file that EFFECTS_DATABASE names, or `effects.sqlite3` in the current folder."""
+        return cls(os.environ.get(DATABASE, "effects.sqlite3"))
+
+    def begin(self, delivery: str, worker: str) -> Start:
+        """Note that a worker starts on a delivery, and tell what is known of it."""
+        with self._transaction() as db:
+            before = db.execute(
+                "SELECT count(*), max(worker) FILTER (WHERE rowid = ("
+                " SELECT max(rowid) FROM starts WHERE delivery = ?1)) "
+                "FROM starts WHERE delivery = ?1",
+                (delivery,),
+            ).fetchone()
+            db.execute("INSERT INTO starts VALUES (?, ?, ?)", (delivery, worker, time.time()))
+            is_done = db.execute("SELECT 1 FROM done WHERE delivery = ?", (delivery,)).fetchone()
+            attempt = 0
+            if is_done is None:
+                (attempt,) = db.execute(
+                    "INSERT INTO attempts VALUES (?, 1) "
+                    "ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number",
+                    (delivery,),
+                ).fetchone()
+        return Start(before[0] + 1, attempt, before[1], is_done is not None)
+
+    def apply(self, delivery: str, event: str, worker: str) -> bool:
+        """Let a delivery have its effect, one more `event` in the tally, unless it has had it."""
+        with self._transaction() as db:
+            marked = db.execute(
+                "INSERT OR IGNORE INTO done VALUES (?, ?, ?)", (delivery, worker, time.time())
+            )
+            if marked.rowcount == 0:
+                return False
+            db.execute(
+                "INSERT INTO tally VALUES (?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
+                (event,),
+            )
+        return True
+
+    def set_aside(self, delivery: str, reason: str, headers: dict[str, str], body: Any) -> None:
+        """Keep a delivery that is not to be given to a worker again."""
+        row = (delivery, reason, json.dumps(headers), json.dumps(body), time.time())
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)", row)
+
+    def readmit(self, delivery: str) -> Aside:
+        """Give a delivery that was set aside its attempts back; `forget` it when it is on its way.
+
+        Raises KeyError when it does not lie aside.
+        """
+        found = [aside for aside in self.aside if aside.delivery == delivery]
+        if not found:
+            raise KeyError(f"no delivery {delivery!r} lies aside")
+        with self._transaction() as db:
+            db.execute("DELETE FROM attempts WHERE delivery = ?", (delivery,))
+        return found[0]
+
+    def forget(self, aside: Aside) -> None:
+        """Remove a delivery from those set aside, unless it has been set aside anew."""
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM aside WHERE delivery = ? AND at = ?", (aside.delivery, aside.at)
+            )
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """How often each event has had its effect."""
+        return dict(self._rows("SELECT event, number FROM tally ORDER BY event"))
+
+    @property
+    def aside(self) -> list[Aside]:
+        """The deliveries that were set aside, the oldest first."""
+        rows = self._rows("SELECT delivery, reason, headers, body, at FROM aside ORDER BY at")
+        return [
+            Aside(delivery, reason, json.loads(headers), json.loads(body), at)
+            for delivery, reason, headers, body, at in rows
+        ]
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """How often a worker has started on each delivery."""
+        return dict(self._rows("SELECT delivery, count(*) FROM starts GROUP BY delivery"))
+
+    @property
+    def done(self) -> set[str]:
+        """The deliveries that have had their effect."""
+        return {row[0] for row in self._rows("SELECT delivery FROM done")}
+
+    def frame(self) -> pd.DataFrame:
+        """One row per delivery: how often it was started, and how many effects it has."""
+        import pandas as pd
+
+        done, aside = self.done, {aside.delivery for aside in self.aside}
+        rows = [
+            (delivery, number, int(delivery in done), delivery in aside)
+            for delivery, number in self.starts.items()
+        ]
+        return pd.DataFrame(rows, columns=["delivery", "starts", "effects", "set aside"])
+
+    def _rows(self, query: str) -> list[Any]:
+        return self._connection().execute(query).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._connection()
+        # Reading before writing would fail, not wait, when another worker writes in between.
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+    def _connection(self) -> sqlite3.Connection:
+        # One for each thread, and none across a fork.
+        pid, db = getattr(self._mine, "connection", (0, None))
+        if db is None or pid != os.getpid():
+            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            # Safe when a process dies at any moment, without waiting for the disk each time.
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.executescript(SCHEMA)
+            self._mine.connection = os.getpid(), db
+        return db

@@ -1,0 +1,72 @@
+"""Ties a delivery in the queue to the trace of its request, and stamps it in the worker.
+
+The ticket travels with the message. The stamps come home to the notebook that has started the
+worker; those of a worker that somebody else has started go nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+from collections.abc import Iterator
+from time import perf_counter
+
+from .collecting import Reporter
+from .watching import Request, Stamp, current
+
+COLLECTOR = "LAB_COLLECTOR"
+HEADER = "lab"
+
+
+@contextlib.contextmanager
+def ticket(name: str) -> Iterator[dict[str, list[str]]]:
+    """The message headers that tie a piece of work to the current request, if one is watched."""
+    request = current.get()
+    if request is None:
+        yield {}
+        return
+    key = request.add(name.rpartition(".")[2], "queue")
+    request.enter(request.id, key, {"queued": perf_counter()})
+    try:
+        yield {HEADER: [request.id, key, name.rpartition(".")[2]]}
+    except Exception as error:
+        request.drop(key, error)
+        raise
+
+
+@contextlib.contextmanager
+def stamped(tied: list[str] | None, number: int, before: str | None) -> Iterator[None]:
+    """Stamp a start of a delivery from inside its worker.
+
+    tied: the ticket, if it has one. number: which of the delivery's starts this is, from 1.
+    before: the worker of the start before, which has not come to an end.
+    """
+    report = reporter()
+    if report is None or tied is None:
+        yield
+        return
+    trace_id, key, name = tied
+    if number > 1:
+        lost = key if number == 2 else f"{key}.{number - 1}"
+        key = f"{key}.{number}"
+        # In this order: without open work in between, the trace would count as over.
+        report(trace_id, key, {"name": name, "runner": "queue", "added": perf_counter()})
+        report(trace_id, lost, {"gone": perf_counter(), "worker": before})
+    where = f"process {os.getpid()} on {socket.gethostname()}"
+    with Stamp(Request(trace_id, report, None), key, where):
+        yield
+
+
+@functools.cache
+def reporter() -> Reporter | None:
+    """Where the stamps of this worker go; None when no notebook has started it."""
+    given = os.environ.get(COLLECTOR)
+    return Reporter(*json.loads(given)) if given else None
+
+
+def collector_variable(report: Reporter) -> dict[str, str]:
+    """The variable that tells a worker where its stamps go."""
+    return {COLLECTOR: json.dumps([report.address, report.key])}
