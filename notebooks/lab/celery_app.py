@@ -7,6 +7,7 @@ is started by Celery's own command, `celery -A lab.worker worker`, on any host t
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import socket
@@ -116,7 +117,8 @@ async def enqueue(headers: dict[str, str], body: Any) -> None:
     """
     url = broker_url()
     delivery = headers.get("x-github-delivery", "")[:LONGEST_ID] or str(uuid.uuid4())
-    publish_it = functools.partial(publish, url, delivery, headers, body)
+    # As text: a worker's own process would fail, and end, over a body that is nested deeply.
+    publish_it = functools.partial(publish, url, delivery, headers, json.dumps(body))
     with anyio.move_on_after(PATIENCE):
         # Threads of its own: those of the other endpoints are not to wait for a frozen broker.
         await anyio.to_thread.run_sync(publish_it, abandon_on_cancel=True, limiter=_limiter())
@@ -124,8 +126,11 @@ async def enqueue(headers: dict[str, str], body: Any) -> None:
     raise QueueUnavailable("The task queue has not confirmed the delivery in time.")
 
 
-def publish(url: str, delivery: str, headers: dict[str, str], body: Any) -> None:
-    """Give a delivery to the broker. Raises QueueUnavailable when it is not confirmed."""
+def publish(url: str, delivery: str, headers: dict[str, str], body: str) -> None:
+    """Give a delivery, its body as JSON, to the broker. Raises QueueUnavailable if it may not be.
+
+    The broker may have it all the same, if it was only its confirmation that did not come.
+    """
     with ticket(PROCESS) as tied:
         try:
             celery_app(url, queue_name()).send_task(

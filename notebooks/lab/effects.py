@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,7 +50,7 @@ class Aside(NamedTuple):
     delivery: str
     reason: str
     headers: dict[str, str]
-    body: Any
+    body: str
     at: float
 
 
@@ -61,7 +62,9 @@ class Effects:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._mine = threading.local()
+        self._db: sqlite3.Connection | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
 
     @classmethod
     def from_environment(cls) -> Effects:
@@ -102,9 +105,9 @@ class Effects:
             )
         return True
 
-    def set_aside(self, delivery: str, reason: str, headers: dict[str, str], body: Any) -> None:
-        """Keep a delivery that is not to be given to a worker again."""
-        row = (delivery, reason, json.dumps(headers), json.dumps(body), time.time())
+    def set_aside(self, delivery: str, reason: str, headers: dict[str, str], body: str) -> None:
+        """Keep a delivery, its body as JSON, that is not to be given to a worker again."""
+        row = (delivery, reason, json.dumps(headers), body, time.time())
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)", row)
 
@@ -137,7 +140,7 @@ class Effects:
         """The deliveries that were set aside, the oldest first."""
         rows = self._rows("SELECT delivery, reason, headers, body, at FROM aside ORDER BY at")
         return [
-            Aside(delivery, reason, json.loads(headers), json.loads(body), at)
+            Aside(delivery, reason, json.loads(headers), body, at)
             for delivery, reason, headers, body, at in rows
         ]
 
@@ -163,28 +166,31 @@ class Effects:
         return pd.DataFrame(rows, columns=["delivery", "starts", "effects", "set aside"])
 
     def _rows(self, query: str) -> list[Any]:
-        return self._connection().execute(query).fetchall()
+        with self._lock:
+            return self._connected().execute(query).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._connection()
-        # Reading before writing would fail, not wait, when another worker writes in between.
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
+        with self._lock:
+            db = self._connected()
+            # Reading before writing would fail, not wait, when another worker writes in between.
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
 
-    def _connection(self) -> sqlite3.Connection:
-        # One for each thread, and none across a fork.
-        pid, db = getattr(self._mine, "connection", (0, None))
-        if db is None or pid != os.getpid():
-            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+    def _connected(self) -> sqlite3.Connection:
+        if self._db is None or self._pid != os.getpid():  # a fork needs its own
+            self._db = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._pid = os.getpid()
+            weakref.finalize(self, self._db.close)
             # Safe when a process dies at any moment, without waiting for the disk each time.
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(SCHEMA)
-            self._mine.connection = os.getpid(), db
-        return db
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(SCHEMA)
+        return self._db

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from .collecting import Reporter
+from .effects import Start
 from .watching import Request, Stamp, current
 
 COLLECTOR = "LAB_COLLECTOR"
@@ -38,26 +39,36 @@ def ticket(name: str) -> Iterator[dict[str, list[str]]]:
 
 
 @contextlib.contextmanager
-def stamped(tied: list[str] | None, number: int, before: str | None) -> Iterator[None]:
+def stamped(tied: list[str] | None, start: Start, last: bool) -> Iterator[None]:
     """Stamp a start of a delivery from inside its worker.
 
-    tied: the ticket, if it has one. number: which of the delivery's starts this is, from 1.
-    before: the worker of the start before, which has not come to an end.
+    tied: the ticket, if it has one. last: whether a failure now is not followed by another start.
     """
     report = reporter()
     if report is None or tied is None:
         yield
         return
-    trace_id, key, name = tied
-    if number > 1:
-        lost = key if number == 2 else f"{key}.{number - 1}"
-        key = f"{key}.{number}"
-        # In this order: without open work in between, the trace would count as over.
-        report(trace_id, key, {"name": name, "runner": "queue", "added": perf_counter()})
-        report(trace_id, lost, {"gone": perf_counter(), "worker": before})
+    trace_id, ticket_key, name = tied
+
+    def key(number: int) -> str:
+        return ticket_key if number == 1 else f"{ticket_key}.{number}"
+
+    # Announced before the one before is over: without open work the trace would count as over.
+    def announce(number: int) -> None:
+        report(trace_id, key(number), {"name": name, "runner": "queue", "added": perf_counter()})
+
+    if start.number > 1:
+        announce(start.number)
+        lost = {"gone": perf_counter(), "worker": start.before}
+        report(trace_id, key(start.number - 1), lost)
     where = f"process {os.getpid()} on {socket.gethostname()}"
-    with Stamp(Request(trace_id, report, None), key, where):
-        yield
+    with Stamp(Request(trace_id, report, None), key(start.number), where):
+        try:
+            yield
+        except Exception:
+            if not last:
+                announce(start.number + 1)
+            raise
 
 
 @functools.cache

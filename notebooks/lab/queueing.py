@@ -20,9 +20,9 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .celery_app import celery_app, publish
 from .collecting import Collector
@@ -294,9 +294,10 @@ class Variables:
         self._own: dict[str, str | None] = {}
 
     def given(self, name: str) -> str | None:
-        """What the user has set."""
+        """What the user has set, before any queue or since."""
         value = os.environ.get(name)
-        return self._own.get(name) if any(value == word[name] for word in self._words) else value
+        by_a_queue = self._words and value == self._words[-1].get(name)
+        return self._own.get(name) if by_a_queue else value
 
     def set(self, word: dict[str, str]) -> None:
         self._own = {name: self.given(name) for name in word}
@@ -304,8 +305,9 @@ class Variables:
         os.environ.update(word)
 
     def unset(self, word: dict[str, str]) -> None:
+        own = {name: self.given(name) for name in word}
         self._words.remove(word)
-        for name, value in (self._words[-1] if self._words else self._own).items():
+        for name, value in (self._words[-1] if self._words else own).items():
             if value is None:
                 os.environ.pop(name, None)
             else:
@@ -333,10 +335,11 @@ def supervise(folder: str, programs: dict[str, Program]) -> subprocess.Popen[str
     return supervisor
 
 
-def _listen(lines: Iterable[str], programs: dict[str, Program]) -> None:
-    for line in lines:
-        news = json.loads(line)
-        programs[news.pop("name")].learn(news)
+def _listen(lines: TextIO, programs: dict[str, Program]) -> None:
+    with lines:
+        for line in lines:
+            news = json.loads(line)
+            programs[news.pop("name")].learn(news)
 
 
 def end(supervisor: subprocess.Popen[str]) -> None:

@@ -48,7 +48,8 @@ class Supervisor:
             program = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**os.environ, **environment},
+                # Killed, a program leaves its temporary files behind: here they go with the folder.
+                env={**os.environ, "TMPDIR": self.folder, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

