@@ -4,8 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from lab import Queue, Traces, delivery, serve
 from lab.celery_app import celery_app
 from lab.queueing import Variables, valkey_server
 from lab.serving import Web
+
+from .waiting import until
 
 QUEUE = "/webhook-test/queue"
 
@@ -307,10 +308,3 @@ def alive(process: psutil.Process) -> bool:
 
 def folder_of(queue: Queue) -> Path:
     return queue.effects.path.parent / "broker"
-
-
-def until(holds: Callable[[], Any], timeout: float = 60) -> None:
-    end = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < end, "it has not come to hold"
-        time.sleep(0.02)
