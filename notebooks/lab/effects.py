@@ -149,6 +149,10 @@ class Effects:
         """How often a worker has started on each delivery."""
         return dict(self._rows("SELECT delivery, count(*) FROM starts GROUP BY delivery"))
 
+    def workers(self) -> list[tuple[str, str]]:
+        """Each start, the oldest first: the delivery, and the worker that began it."""
+        return self._rows("SELECT delivery, worker FROM starts ORDER BY rowid")
+
     @property
     def done(self) -> set[str]:
         """The deliveries that have had their effect."""
