@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import server
-from lab import Inbox, serve
+from lab import Inbox, Queue, serve
+
+from .waiting import until
 
 SECRET = "correct-horse-battery-staple"
 ENDPOINTS = [(route.path, sorted(route.methods)[0]) for route in server.app.routes]
+QUEUE = "/webhook-test/queue"
 WEBHOOKS = [path for path, _ in ENDPOINTS if path.startswith("/webhook-test")]
 LIMIT = server.settings.MAX_BODY_BYTES
 
@@ -73,6 +76,12 @@ def service():
     yield inbox
     server.app.state._state.update(state)
     inbox.stop()
+
+
+@pytest.fixture(scope="module")
+def queue():
+    with Queue(workers=1, broker="embedded", WORK_SECONDS=0) as queue:
+        yield queue
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +153,7 @@ def ask(method, path, query=b"", headers=(), parts=(), gone=False):
 
 
 def assert_harmless(status, content, lines, raised):
-    assert status < 500
+    assert status < 500 or (status == 503 and b"set CELERY_BROKER_URL" in content)
     assert raised == []
     assert SECRET.encode() not in content
     assert not [line for line in lines if SECRET in line or "Traceback" in line]
@@ -173,22 +182,33 @@ def test_any_request_to_an_endpoint(
     assert_harmless(*ask(method, path, query, headers, parts, gone), lines, raised)
 
 
-@pytest.mark.parametrize("path", WEBHOOKS)
+ODD_BODIES = [
+    rb'"\ud800"',
+    rb'{"\ud800": "\udfff\n"}',
+    b'"\xed\xa0\x80"',
+    b'\xef\xbb\xbf{"bom": 1}',
+    '{"a": 1}'.encode("utf-16"),
+    b"[" * 100_000 + b"]" * 100_000,
+    b"[" * 900 + b"]" * 900,
+    b'{"a":' * 900 + b"1" + b"}" * 900,
+    b"9" * 5000,
+    b"-" + b"9" * 4300,
+    b"[NaN, Infinity, -Infinity, 1e999]",
+    b'{"__proto__": {}, "__class__": "x", "a": 1, "a": 2}',
+    b'"{0.__class__} %s %(x)s ${jndi:ldap://example.com}"',
+    b"",
+]
+
+
+def with_odd_bodies(test):
+    for body in ODD_BODIES:
+        test = example(body=body)(test)
+    return test
+
+
+@pytest.mark.parametrize("path", [path for path in WEBHOOKS if path != QUEUE])
 @given(body=bodies)
-@example(body=rb'"\ud800"')
-@example(body=rb'{"\ud800": "\udfff\n"}')
-@example(body=b'"\xed\xa0\x80"')
-@example(body=b'\xef\xbb\xbf{"bom": 1}')
-@example(body='{"a": 1}'.encode("utf-16"))
-@example(body=b"[" * 100_000 + b"]" * 100_000)
-@example(body=b"[" * 900 + b"]" * 900)
-@example(body=b'{"a":' * 900 + b"1" + b"}" * 900)
-@example(body=b"9" * 5000)
-@example(body=b"-" + b"9" * 4300)
-@example(body=b"[NaN, Infinity, -Infinity, 1e999]")
-@example(body=b'{"__proto__": {}, "__class__": "x", "a": 1, "a": 2}')
-@example(body=b'"{0.__class__} %s %(x)s ${jndi:ldap://example.com}"')
-@example(body=b"")
+@with_odd_bodies
 @fast
 def test_any_body_is_accepted_and_worked_on(path, body, lines, raised):
     server.app.state.webhook_secret = None
@@ -199,14 +219,44 @@ def test_any_body_is_accepted_and_worked_on(path, body, lines, raised):
     assert_harmless(status, content, lines, raised)
 
 
+def nested(deep):
+    return [b"[" * deep + b"]" * deep, b'{"a":' * deep + b"1" + b"}" * deep]
+
+
 @pytest.mark.parametrize("deep", range(500, 1050, 25))
 def test_nesting_about_as_deep_as_the_stack_allows(deep, lines, raised):
     server.app.state.webhook_secret = None
-    for body in [b"[" * deep + b"]" * deep, b'{"a":' * deep + b"1" + b"}" * deep]:
+    for body in nested(deep):
         status, content = ask("POST", "/webhook-test", parts=[body])
         assert status == 202
         assert lines[-1] == "--- Background webhook processing finished ---"
         assert_harmless(status, content, lines, raised)
+
+
+@pytest.mark.slow
+@given(body=bodies)
+@with_odd_bodies
+@fast
+def test_any_body_is_done_by_a_worker_and_does_not_end_it(body, queue, lines, raised):
+    hand_over(body, queue, lines, raised)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deep", range(850, 1050, 10))
+def test_nesting_does_not_end_a_worker(deep, queue, lines, raised):
+    for body in nested(deep):
+        hand_over(body, queue, lines, raised)
+
+
+def hand_over(body, queue, lines, raised):
+    server.app.state.webhook_secret = None
+    before = len(queue.effects.done)
+    status, content = ask("POST", QUEUE, parts=[body])
+    assert (status, json.loads(content)) == (202, {"status": "Accepted"})
+    assert_harmless(status, content, lines, raised)
+    until(lambda: len(queue.effects.done) == before + 1)
+    assert queue.effects.aside == []
+    assert not queue.workers[0].ended
 
 
 @given(email=addresses)

@@ -163,3 +163,45 @@ def test_a_kernel_that_goes_leaves_nothing_behind(kernel: Kernel, ending: str) -
     else:
         psutil.Process(own).kill()
     assert until(lambda: not psutil.pid_exists(child) and not any(map(listens, ports)))
+
+
+QUEUE = """
+from lab import Queue, delivery, serve
+queue = Queue(workers=2, broker="embedded", WORK_SECONDS=0.05)
+web = serve("server:app", on="process")
+"""
+PROCESSES = (
+    "print(queue._supervisor.pid, queue.broker.pid, *(worker.pid for worker in queue.workers),"
+    " queue.broker.port)"
+)
+HAND_OVER = "print(web.post('/webhook-test/queue', **delivery('push')).wait(20).tasks[0].state)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_or_an_error_leaves_broker_and_workers_as_they_were(kernel: Kernel) -> None:
+    *_, before, state = kernel.run(QUEUE, PROCESSES, HAND_OVER)
+    assert state == "finished"
+    started = kernel.start("print('here', flush=True); import time; time.sleep(60)")
+    while kernel.client.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+        pass
+    kernel.manager.interrupt_kernel()
+    kernel.outcome(started)
+    assert kernel.run("1 / 0") == ["ZeroDivisionError"]
+    assert kernel.run(PROCESSES, HAND_OVER) == [before, "finished"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("ending", ["restart", "kill", "rebound"])
+def test_broker_and_workers_end_with_the_kernel_or_their_name(kernel: Kernel, ending: str) -> None:
+    *_, told, own = kernel.run(QUEUE, PROCESSES, "import os; print(os.getpid())")
+    *pids, port = map(int, told.split())
+    family = [child for pid in pids for child in psutil.Process(pid).children(recursive=True)]
+    assert listens(port)
+    if ending == "restart":
+        kernel.manager.restart_kernel(now=False)
+    elif ending == "kill":
+        psutil.Process(int(own)).kill()
+    else:
+        kernel.run("queue = None")
+    ids = [*pids, *(child.pid for child in family)]
+    assert until(lambda: not listens(port) and not any(map(psutil.pid_exists, ids)))

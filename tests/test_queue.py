@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import redis
 
 import server
 from lab import Queue, Traces, delivery, serve
@@ -187,6 +188,21 @@ def test_a_killed_broker_comes_back_with_all_that_it_had_accepted(queue: Queue, 
     accepted.wait(60)
     assert {task.state for task in accepted.tasks} <= {"finished", "lost"}
     assert all(trace.tasks[-1].state == "finished" for trace in accepted)
+
+
+@pytest.mark.slow
+def test_what_a_dying_worker_has_taken_and_not_noted_is_handed_over_again(
+    queue: Queue, web: Web
+) -> None:
+    assert queue.broker is not None
+    queue.workers[0].freeze()
+    # The frozen worker may have asked already: it gets the first, whoever dies takes the second.
+    traces = [web.post(QUEUE, **delivery("push")) for _ in range(2)]
+    with redis.Redis(port=queue.broker.port) as client:
+        assert client.rpop(f"{queue.name}:{queue.name}")
+    queue.workers[0].thaw()
+    for trace in traces:
+        assert [task.state for task in trace.wait(30).tasks][-1] == "finished"
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from celery import Celery
 
+from .outbox import Noted, outbox_of
 from .queue_stamps import ticket
 
 PROCESS = "server.process_and_log_webhook"
@@ -118,7 +119,11 @@ async def enqueue(headers: dict[str, str], body: Any) -> None:
     url = broker_url()
     delivery = headers.get("x-github-delivery", "")[:LONGEST_ID] or str(uuid.uuid4())
     # As text: a worker's own process would fail, and end, over a body that is nested deeply.
-    publish_it = functools.partial(publish, url, delivery, headers, json.dumps(body))
+    try:
+        text = json.dumps(body)
+    except RecursionError:  # it was read with more of the stack left than there is now
+        text = json.dumps({"error": "Invalid JSON"})
+    publish_it = functools.partial(publish, url, delivery, headers, text)
     with anyio.move_on_after(PATIENCE):
         # Threads of its own: those of the other endpoints are not to wait for a frozen broker.
         await anyio.to_thread.run_sync(publish_it, abandon_on_cancel=True, limiter=_limiter())
@@ -131,17 +136,23 @@ def publish(url: str, delivery: str, headers: dict[str, str], body: str) -> None
 
     The broker may have it all the same, if it was only its confirmation that did not come.
     """
+    queue = queue_name()
     with ticket(PROCESS) as tied:
         try:
-            celery_app(url, queue_name()).send_task(
-                # What the broker logs or shows of a delivery is its id alone.
-                PROCESS, [delivery, headers, body], argsrepr=delivery, headers=tied,
-            )  # fmt: skip
+            hand_over(celery_app(url, queue), [delivery, headers, body], tied)
+            if outbox := outbox_of(url, queue):
+                outbox.note(delivery, Noted([delivery, headers, body], tied))
         except QueueUnavailable:
             raise
         except Exception as error:  # each transport has its own, and a URL may be amiss too
             logger.error(f"The task queue has not taken a delivery: {type(error).__name__}")
             raise QueueUnavailable("The task queue has not taken the delivery.") from error
+
+
+def hand_over(app: Celery, arguments: list[Any], headers: dict[str, Any]) -> None:
+    """Send a delivery: its id, its headers and its body are the arguments of its task."""
+    # What the broker logs or shows of it is its id alone.
+    app.send_task(PROCESS, arguments, argsrepr=arguments[0], headers=headers)
 
 
 def _limiter() -> anyio.CapacityLimiter:

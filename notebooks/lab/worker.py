@@ -6,18 +6,23 @@ another. Which attempts to make is decided here, not by the broker, so that all 
 
 from __future__ import annotations
 
+import contextlib
 import json
+from typing import Any
 
-from celery import Task
+from celery import Task, bootsteps
 from celery.exceptions import Reject
+from redis import RedisError
 
 from server import process_and_log_webhook, settings
 
-from .celery_app import PROCESS, broker_url, celery_app, logger, queue_name
-from .effects import Effects
+from .celery_app import MARGIN, PROCESS, broker_url, celery_app, hand_over, logger, queue_name
+from .effects import Effects, Start
+from .outbox import outbox_of
 from .queue_stamps import HEADER, stamped
 
 MOST_ATTEMPTS = 3
+LOOK_EVERY = 1.0
 
 
 class TooManyAttempts(Exception):
@@ -26,6 +31,7 @@ class TooManyAttempts(Exception):
 
 app = celery_app(broker_url(), queue_name(), settings.WORK_SECONDS)
 effects = Effects.from_environment()
+outbox = outbox_of(broker_url(), queue_name())
 
 
 @app.task(bind=True, name=PROCESS)  # type: ignore[untyped-decorator]
@@ -39,14 +45,45 @@ def process(task: Task, delivery: str, headers: dict[str, str], body: str) -> No
     last = start.attempt >= MOST_ATTEMPTS
     try:
         with stamped(task.request.get(HEADER), start, last):
-            if start.done:
-                return
-            if start.attempt > MOST_ATTEMPTS:
-                raise TooManyAttempts(f"{MOST_ATTEMPTS} attempts, each of which ended its worker")
-            process_and_log_webhook(headers, json.loads(body))
-            effects.apply(delivery, headers.get("x-github-event", "unnamed"), worker)
+            attempt(start, worker, delivery, headers, body)
     except Exception as error:
         logger.error(f"Attempt {start.attempt} at delivery {delivery} failed: {error!r}")
         if not last:
             raise Reject(error, requeue=True) from error
         effects.set_aside(delivery, repr(error), headers, body)
+    if outbox:
+        with contextlib.suppress(RedisError):  # if it stays there, it is found done next time
+            outbox.settle(delivery)
+
+
+def attempt(start: Start, worker: str, delivery: str, headers: dict[str, str], body: str) -> None:
+    """Do the work and have its effect, unless it has been done or tried too often."""
+    if start.done:
+        return
+    if start.attempt > MOST_ATTEMPTS:
+        raise TooManyAttempts(f"{MOST_ATTEMPTS} attempts, each of which ended its worker")
+    process_and_log_webhook(headers, json.loads(body))
+    effects.apply(delivery, headers.get("x-github-event", "unnamed"), worker)
+
+
+class LookAfterOutbox(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Hands over again what a Redis broker has given to nobody who lives."""
+
+    requires = {"celery.worker.components:Timer"}  # noqa: RUF012
+
+    def start(self, worker: Any) -> None:
+        if outbox:
+            self.looking = worker.timer.call_repeatedly(LOOK_EVERY, self.look)
+
+    def stop(self, worker: Any) -> None:
+        if outbox:
+            self.looking.cancel()
+
+    def look(self) -> None:
+        assert outbox is not None
+        with contextlib.suppress(RedisError):  # the broker is away: look again later
+            for noted in outbox.take_overdue(settings.WORK_SECONDS + MARGIN):
+                hand_over(app, *noted)
+
+
+app.steps["worker"].add(LookAfterOutbox)
