@@ -12,7 +12,7 @@ import smtplib
 import threading
 import time
 from email.message import EmailMessage
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -31,6 +31,7 @@ class Settings(BaseModel):
     """What the environment may set, under these names."""
 
     WORK_SECONDS: float = Field(0.3, ge=0, le=3600)
+    WORK_KIND: Literal["wait", "compute"] = "wait"
     MAX_BODY_BYTES: int = Field(1024 * 1024, ge=1)
     WEBHOOK_SECRET: str | None = Field(None, min_length=1)
     SMTP_HOST: str = Field("127.0.0.1", min_length=1)
@@ -52,18 +53,28 @@ app.state.webhook_secret = settings.WEBHOOK_SECRET
 
 
 def process_and_log_webhook(headers: dict[str, str], body: Any) -> None:
-    """Process a delivery: log it, and take `app.state.work_seconds` over it.
+    """Process a delivery: log it, and work on it for `app.state.work_seconds`.
 
     headers: by lower-case name. body: any JSON value.
     """
     logger.info("--- Background webhook processing started ---")
-    time.sleep(app.state.work_seconds)
+    work(app.state.work_seconds)
     github_event = headers.get("x-github-event")
     if github_event:
         logger.info(f"GitHub Event: {shortened(github_event)}")
     logger.info(f"Received headers: {shortened(redacted(headers))}")
     logger.info(f"Received payload: {shortened(body)}")
     logger.info("--- Background webhook processing finished ---")
+
+
+def work(seconds: float) -> None:
+    """Take a time over something: wait, as for a database, or compute."""
+    if settings.WORK_KIND == "wait":
+        time.sleep(seconds)
+    else:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
 
 
 @app.post("/webhook-test", status_code=202)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .figures import steps as steps
     from .figures import timeline as timeline
     from .inbox import Inbox as Inbox
+    from .playground import play as play
     from .queueing import Queue as Queue
     from .sending import poisson as poisson
     from .serving import serve as serve
@@ -34,6 +35,7 @@ _ROOMS = {
     "heartbeat": "figures",
     "knee": "figures",
     "lanes": "figures",
+    "play": "playground",
     "poisson": "sending",
     "scatter": "figures",
     "sequence": "figures",

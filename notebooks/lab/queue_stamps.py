@@ -33,8 +33,9 @@ def ticket(name: str) -> Iterator[dict[str, list[str]]]:
     request.enter(request.id, key, {"queued": perf_counter()})
     try:
         yield {HEADER: [request.id, key, name.rpartition(".")[2]]}
-    except Exception as error:
-        request.drop(key, error)
+    except Exception:
+        # Not its error: if the broker has it after all, a worker will still stamp its start.
+        request.enter(request.id, key, {"gone": perf_counter()})
         raise
 
 

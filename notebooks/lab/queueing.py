@@ -20,7 +20,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -150,19 +150,25 @@ class Queue:
                 **collector_variable(collector.reporter),
             }
             progress.show(1)
-            self.add_workers(workers, progress)
+            for number in self._started(workers):
+                progress.show(1 + number)
         except BaseException:
             self.stop()
             raise
 
-    def add_workers(self, number: int = 1, progress: Progress | None = None) -> None:
+    def add_workers(self, number: int = 1) -> None:
         """Start more workers; return when they wait for deliveries."""
+        progress = Progress(number)
+        for ready in self._started(number):
+            progress.show(ready)
+
+    def _started(self, number: int) -> Iterator[int]:
+        """Start workers side by side; yield how many are ready, as they become so."""
         begun = [self._start_worker() for _ in range(number)]
-        progress = progress or Progress(number)
-        for count, worker in enumerate(begun, 1):
+        for ready, worker in enumerate(begun, 1):
             worker.until(functools.partial(said, worker, " ready."), START_TIMEOUT, "ready")
             self.workers.append(worker)
-            progress.show(count)
+            yield ready
 
     def _start_worker(self) -> Program:
         name = f"worker{sum(each.startswith('worker') for each in self._programs) + 1}"

@@ -1,0 +1,384 @@
+# %% [markdown] lang="en"
+# # 8. Hand the work over to a queue
+#
+# **Do** give the same webhook to a background task, a thread, a process pool and a Celery queue; kill
+# the web server, a worker, freeze the broker. **Learn** what each of them loses, and what that costs.
+# **Need** lessons 2, 4 and 6.
+
+# %% [markdown] lang="zh"
+# # 8. 把活交给任务队列
+#
+# **要做**：同一个 webhook，分别交给后台任务、线程、进程池和 Celery 队列；杀掉网站进程，杀掉 worker，冻住
+# broker。**要学**：各会丢掉什么，又要付出什么代价。**要备**：第 2、4、6 课。
+
+# %%
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from signal import SIGKILL
+
+import pandas as pd
+from fastapi import FastAPI
+
+import server
+from lab import Queue, Traces, delivery, growth, serve, timeline
+
+# %% [markdown] lang="en"
+# A **broker** keeps messages; a **worker**, a process of its own, takes one, works on it, and then
+# *acknowledges* it. `Queue` starts a broker on this machine and one Celery worker. With
+# `CELERY_BROKER_URL` set, it uses that Redis or RabbitMQ instead.
+
+# %% [markdown] lang="zh"
+# **broker** 保管消息；**worker** 是单独的进程，取一条，做完，再*确认*（acknowledge）。`Queue` 在本机启动一个
+# broker 和一个 Celery worker。若设了 `CELERY_BROKER_URL`，就改用那里的 Redis 或 RabbitMQ。
+
+# %%
+queue = Queue(workers=1, WORK_SECONDS=0.5)
+queue
+
+# %% [markdown] lang="en"
+# `server.py` hands over in the first three ways and to the queue. The pool, with two processes, gets a
+# small app; its work is as long.
+
+# %% [markdown] lang="zh"
+# `server.py` 里有后台任务、线程和队列三种交法。进程池（两个进程）另写一个小应用，活一样长。
+
+
+# %% tags=["app"]
+@asynccontextmanager
+async def with_pool(app):
+    with ProcessPoolExecutor(2) as app.state.pool:
+        yield
+
+
+pooled = FastAPI(lifespan=with_pool)
+
+
+@pooled.post("/webhook-test/pool", status_code=202)
+async def to_pool():
+    pooled.state.pool.submit(time.sleep, 0.5)
+
+
+server.app.state.work_seconds = 0.5
+WAYS = ["/webhook-test", "/webhook-test/thread", "/webhook-test/pool", "/webhook-test/queue"]
+
+
+def start():
+    """Both servers, warm: each way has been used once."""
+    webs = {app: serve(app, on="process") for app in (server.app, pooled)}
+    servers = {way: webs[pooled if "pool" in way else server.app] for way in WAYS}
+    Traces(web.post(way, **delivery("push")) for way, web in servers.items()).wait()
+    return servers
+
+
+servers = start()
+
+# %% [markdown] lang="en"
+# **Guess:** put the four in order: who answers first, whose work ends first?
+
+# %% [markdown] lang="zh"
+# **先猜**：给四种排个序：谁先应答？谁的活先做完？
+
+# %%
+four = Traces(web.post(way, **delivery("push")) for way, web in servers.items()).wait()
+four.frame()[["path", "answered", "finished"]]
+
+# %%
+timeline(four)
+
+# %% [markdown] lang="en"
+# **All four answer long before the work is done; the queue's answer takes a little longer.** It waits
+# until the broker has written the delivery down. That is what the caller of the queue gets for it: the
+# other three answers promise nothing.
+#
+# ## Kill the web server
+#
+# Ten deliveries each way, then SIGKILL to both servers. **Guess:** of each ten, how many get done?
+
+# %% [markdown] lang="zh"
+# **四种都远在活做完之前应答；队列的应答稍慢一点。** 它要等 broker 把这次投递记下来。调用方多等的这一点，换来的是
+# 承诺；另外三个应答什么也没承诺。
+#
+# ## 杀掉网站进程
+#
+# 每种各投递十次，然后对两台服务器发 SIGKILL。**先猜**：每十个里有几个能做完？
+
+# %%
+sent = {way: servers[way].burst(way, [delivery("push") for _ in range(10)]) for way in WAYS[::-1]}
+for web in set(servers.values()):
+    web.signal(SIGKILL)
+    web.join()
+queue.add_workers(1)
+
+# %%
+states = {way: [task.state for task in sent[way].wait().tasks] for way in WAYS}
+outcomes = pd.DataFrame(states).melt(var_name="way", value_name="state")
+outcomes = pd.crosstab(outcomes["way"], outcomes["state"]).reindex(WAYS)
+outcomes
+
+# %% [markdown] lang="en"
+# **Only the queue's deliveries survive the process that has accepted them.** Nothing of theirs was in
+# it any more. The other three died with it, running or waiting, and each of those callers holds a 202.
+
+# %% [markdown] lang="zh"
+# **进程死了，只有队列里的投递活下来**：它们早已不在这个进程里。另外三种，不管在跑还是在等，都跟着它一起没了，
+# 而那些调用方手里都拿着 202。
+
+# %%
+timeline(sent["/webhook-test/queue"])
+
+# %% [markdown] lang="en"
+# ## Kill a worker
+#
+# One delivery, and all workers are killed in the middle of it; a new one comes. **Guess:** is the work lost, done, or done twice?
+
+# %% [markdown] lang="zh"
+# ## 杀掉 worker
+#
+# 一次投递，做到一半，worker 全被杀掉，再来一个新的。**先猜**：活丢了，做完了，还是做了两遍？
+
+# %%
+servers = start()
+web = servers["/webhook-test/queue"]
+unlucky = Traces([web.post("/webhook-test/queue", **delivery("push"))]).wait_started()
+for worker in queue.workers:
+    worker.kill()
+queue.add_workers(1)
+timeline(unlucky)
+
+# %% [markdown] lang="en"
+# **The broker gives an unacknowledged delivery to the next worker.** RabbitMQ sees the connection
+# break and does so at once. Redis, and the broker that you have here, cannot see it: they wait until a
+# delivery has been out longer than any work should take.
+#
+# ## At least once
+#
+# So work may be *begun* twice. That it has its *effect* once is up to us: the worker writes the
+# effect and the mark "this `X-GitHub-Delivery` is done" in one transaction.
+
+# %% [markdown] lang="zh"
+# **没有确认的投递，broker 会交给下一个 worker。** RabbitMQ 看到连接断开，马上就转交。Redis（以及这里用的 broker）
+# 看不到，只能等：一次投递出去的时间超过了任何活该用的时间，才算无主。
+#
+# ## 至少一次
+#
+# 所以活可能*开始*两次。让它只*生效*一次，是我们自己的事：worker 在同一个事务里写下效果，和“这个
+# `X-GitHub-Delivery` 已完成”的标记。
+
+# %%
+same = delivery("push")
+twice = Traces(web.post("/webhook-test/queue", **same) for _ in range(2)).wait()
+queue.effects.frame().value_counts(["starts", "effects"])
+
+# %% [markdown] lang="en"
+# **Every row has one effect, whatever its starts.** Mark before the work, and a killed worker loses
+# it; mark after, in a transaction of its own, and it has two effects. What goes out of the house, such
+# as an e-mail, can only be sent at least once.
+
+# %% [markdown] lang="zh"
+# **不管开始了几次，效果都只有一次。** 先做标记再干活，worker 一死活就丢了；干完再另开事务做标记，就可能生效两次。
+# 出了家门的效果（比如电子邮件），只能做到至少一次。
+
+# %% [markdown] lang="en"
+# ## Freeze the broker
+#
+# A broker that hangs is worse than a dead one: it takes the connection and says nothing. **Guess:**
+# six deliveries meanwhile: what do their callers get, and will that work be done?
+
+# %% [markdown] lang="zh"
+# ## 冻住 broker
+#
+# 卡住的 broker 比死掉的更糟：连接照收，就是不吭声。**先猜**：这期间来六次投递，调用方得到什么？这些活会做吗？
+
+# %%
+own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.1)
+web = serve("server:app", on="process")
+warm = web.burst("/webhook-test/queue", [delivery("push") for _ in range(6)], at_once=6).wait()
+
+# %%
+own.broker.freeze()
+refused = web.burst("/webhook-test/queue", [delivery("push") for _ in range(6)], at_once=6)
+own.broker.thaw()
+web.post("/webhook-test/queue", **delivery("push")).wait()
+answers = pd.DataFrame(
+    {"status": [trace.status for trace in refused], "work": [task.state for task in refused.tasks]}
+)
+answers.value_counts()
+
+# %% [markdown] lang="en"
+# **All got 503, within a bounded time, and work was done all the same.** The broker found
+# the deliveries in its connections when it woke up. A 503 means "I do not know that it is queued", not
+# "it is not queued". The caller should send again, with the same id, and *effect once* does the rest.
+
+# %% [markdown] lang="zh"
+# **在限定时间内全都得到 503，可有些活照样做了。** broker 醒来，发现连接里还躺着那些投递。503 的意思是“我不知道它
+# 有没有入队”，不是“它没有入队”。调用方应该带着同一个 id 再发一次，其余交给*只生效一次*。
+
+# %% [markdown] lang="en"
+# ## Add workers
+#
+# Twenty deliveries, 0.1 s each, for 1, 2 and 4 workers: first waiting, as for a database, then
+# computing. **Guess:** which of the two becomes four times as fast?
+
+# %% [markdown] lang="zh"
+# ## 增加 worker
+#
+# 二十次投递，每次 0.1 秒，交给 1、2、4 个 worker：先是等待型的活（像等数据库），再是计算型的。
+# **先猜**：哪一种能快到四倍？
+
+
+# %%
+def last_of_twenty(web):
+    traces = web.burst("/webhook-test/queue", [delivery("push") for _ in range(20)]).wait()
+    return max(traces, key=lambda trace: trace.sent + trace.finished)
+
+
+def with_more_and_more(queue, web):
+    web.post("/webhook-test/queue", **delivery("push")).wait()
+    ends = {1: last_of_twenty(web)}
+    for more in (1, 2):
+        queue.add_workers(more)
+        ends[len(queue.workers)] = last_of_twenty(web)
+    return ends
+
+
+waiting = with_more_and_more(own, web)
+growth(waiting, x="workers")
+
+# %%
+own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.1, WORK_KIND="compute")
+computing = with_more_and_more(own, serve("server:app", on="process"))
+growth(computing, x="workers")
+
+# %% [markdown] lang="en"
+# **Waiting gets faster with every worker, computing only up to the number of cores.** Twenty
+# background tasks that wait would have been done in 0.1 s: on one machine the queue is never the
+# fastest. What it buys is that work survives, and that the next worker may stand on another machine.
+
+# %% [markdown] lang="zh"
+# **等待型的活，多一个 worker 就快一分；计算型的只快到核数为止。** 换成二十个只是等待的后台任务，0.1 秒就全做完了：
+# 在一台机器上，队列从来不是最快的。它换来的是：活不会丢，而且下一个 worker 可以放到另一台机器上。
+
+# %% [markdown] lang="en"
+# ## When to choose which
+#
+# | | background task | thread | process pool | queue |
+# |-|-|-|-|-|
+# | starts | after the answer | before it | before it | when a worker is free |
+# | at once | 40, shared with `def` endpoints | no limit | as many as processes | as many as workers |
+# | computing | stops the others' progress | the same | one core each | one core each, any machine |
+# | SIGTERM | waits for it | lost | lost | untouched |
+# | SIGKILL | lost | lost | lost | begun again |
+# | when it fails | cuts the connection | a line on stderr | silent | tried again, then set aside |
+# | to be run besides | nothing | nothing | nothing | a broker and workers |
+# | choose it for | what may be lost | hardly ever | computing that may be lost | what must be done |
+
+# %% [markdown] lang="zh"
+# ## 什么时候选哪个
+#
+# | | 后台任务 | 线程 | 进程池 | 队列 |
+# |-|-|-|-|-|
+# | 何时开始 | 应答之后 | 应答之前 | 应答之前 | 有空闲 worker 时 |
+# | 同时几个 | 40 个，与 `def` 端点共用 | 没有上限 | 进程数 | worker 数 |
+# | 计算型的活 | 拖住别人 | 同左 | 每个占一个核 | 每个占一个核，哪台机器都行 |
+# | SIGTERM | 等它做完 | 丢 | 丢 | 不受影响 |
+# | SIGKILL | 丢 | 丢 | 丢 | 重新开始 |
+# | 出错时 | 连接被切断 | stderr 上一段输出 | 无声无息 | 再试，不行就搁置 |
+# | 另外要运行 | 无 | 无 | 无 | broker 和 worker |
+# | 适合 | 丢了也无妨的活 | 几乎没有 | 丢了也无妨的计算 | 非做不可的活 |
+
+# %% [markdown] lang="en"
+# **Change one thing:** in *Kill a worker*, add three workers beforehand and kill only
+# `queue.workers[0]`. Who does the work now, and when?
+
+# %% [markdown] lang="zh"
+# **改一处试试**：在“杀掉 worker”里事先再加三个 worker，只杀 `queue.workers[0]`。现在活由谁做？什么时候做？
+
+# %% [markdown] lang="en"
+# ## Check
+
+# %% [markdown] lang="zh"
+# ## 检查
+
+# %%
+assert outcomes.loc["/webhook-test/queue", "finished"] == 10
+assert (outcomes.drop("/webhook-test/queue")["finished"] < 10).all()
+assert [task.state for task in unlucky.tasks] == ["lost", "finished"]
+effects = queue.effects.frame()
+assert (effects["effects"] == 1).all() and (effects["starts"] >= 1).all()
+assert effects.set_index("delivery").loc[same["headers"]["X-GitHub-Delivery"], "starts"] == 2
+assert set(answers["status"]) == {503} and "finished" in set(answers["work"])
+
+# %% [markdown] lang="en"
+# **What we saw**
+#
+# - Work in a queue survives the web server, a worker and the broker; work in its process does not.
+# - The price: a broker and workers to run, a slower answer, and work that may begin twice.
+# - 503 does not prove that nothing was queued: effects must bear being asked for twice.
+
+# %% [markdown] lang="zh"
+# **我们看到了**
+#
+# - 队列里的活，网站进程、worker、broker 死了都还在；留在进程里的活做不到。
+# - 代价：要运行 broker 和 worker，应答稍慢，活可能开始两次。
+# - 503 不能证明没有入队：效果必须经得起被要求两次。
+
+# %% [markdown] lang="en"
+# ## Exercises
+#
+# **1.** Kill the broker with ten deliveries waiting (freeze the worker first), restart it, thaw the
+# worker. How many effects are there in the end?
+
+# %% [markdown] lang="zh"
+# ## 练习
+#
+# **1.** 让十次投递在队里等着（先冻住 worker），杀掉 broker，再重启它，最后解冻 worker。最终有几次效果？
+
+# %% tags=["solution"]
+own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.05)
+web = serve("server:app", on="process")
+own.workers[0].freeze()
+queued = web.burst("/webhook-test/queue", [delivery("push") for _ in range(10)])
+own.broker.kill()
+own.broker.restart()
+own.workers[0].thaw()
+queued.wait(60)
+assert sum(own.effects.tally.values()) == 10
+
+# %% [markdown] lang="en"
+# **2.** A delivery that kills its worker every time must not do so for ever. Where does it lie after
+# three attempts? Call `own.effects.begin(id, "killed")` three times, as three dying workers would,
+# send that id, and look at `own.effects.aside`. Then `own.replay(id)`.
+
+# %% [markdown] lang="zh"
+# **2.** 每次都弄死 worker 的投递，不能没完没了。试过三次之后它在哪里？调用三次
+# `own.effects.begin(id, "killed")`（三个死去的 worker 留下的就是这个），再投递这个 id，看看
+# `own.effects.aside`，然后 `own.replay(id)`。
+
+# %% tags=["solution"]
+poison = delivery("push")
+name = poison["headers"]["X-GitHub-Delivery"]
+for _ in range(3):
+    own.effects.begin(name, "killed")
+web.post("/webhook-test/queue", **poison)
+web.post("/webhook-test/queue", **delivery("push")).wait()  # one worker: it comes after
+aside = own.effects.aside
+own.replay(name)
+web.post("/webhook-test/queue", **delivery("push")).wait()
+assert [each.delivery for each in aside] == [name]
+assert name in own.effects.done
+
+# %% [markdown] lang="en"
+# **In practice.** A worker on another machine needs this code and one variable:
+# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A lab.worker worker`. Effects happen once for
+# all workers that share one database; here it is a file, across machines it must be a server. Watch
+# the length of the queue and what lies aside: nobody else will tell you.
+#
+# Next: [9. Check the guide](09_check_the_guide.ipynb)
+
+# %% [markdown] lang="zh"
+# **实际使用**：另一台机器上的 worker，只要有这份代码和一个变量：
+# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A lab.worker worker`。共用同一个数据库的 worker 之间，
+# 效果只有一次；这里是一个文件，跨机器就得是数据库服务器。要盯着队列的长度和被搁置的投递：别人不会来告诉你。
+#
+# 下一课：[9. 核对指南](09_check_the_guide.ipynb)

@@ -1,0 +1,75 @@
+# %% [markdown] lang="en"
+# # Play with hand-over, work and failure
+#
+# **Do** choose what is handed over and how, guess the figure, press **Run**. **Learn** to foretell it.
+# **Need** lesson 1; the later ones explain what you find.
+
+# %% [markdown] lang="zh"
+# # 自己动手：交接方式、活的种类与出错
+#
+# **要做**：选好交什么、怎么交，先猜图的样子，再按 **Run**。**要学**：不跑也能说中结果。
+# **要备**：第 1 课；你碰上的现象，后面各课都有解释。
+
+# %%
+from lab import play
+
+playground = play()
+
+# %% [markdown] lang="en"
+# **The answer leaves first; the tasks follow in series.** The button becomes **Stop** while work goes
+# on: it kills the server, and the figure shows what is lost. Tab leads from control to control, Enter
+# presses the button.
+#
+# **Guess first:** three tasks in threads; `blocking_in_async` with five requests at once; `compute` in
+# threads, then in processes; the second task fails, in each.
+
+# %% [markdown] lang="zh"
+# **应答先走，任务随后一个接一个。** 活没做完时，按钮变成 **Stop**：按下就杀掉服务器，图上会画出丢了什么。用 Tab
+# 在各项之间移动，用回车按按钮。
+#
+# **先猜**再按：三个任务各开一个线程；`blocking_in_async` 加五个并发请求；`compute` 先用线程、再用进程；
+# 每一种里让第二个任务出错。
+
+# %% [markdown] lang="en"
+# ## The same by hand
+#
+# This code does what the newest run did, and follows each press of **Run**. Copy it into a cell of your
+# own and change what the controls cannot.
+
+# %% [markdown] lang="zh"
+# ## 手写同样的代码
+#
+# 下面的代码做的就是最近一次运行所做的，每按一次 **Run** 就跟着变。把它复制到自己的一格里，改改控件改不了的地方。
+
+# %%
+playground.code()
+
+# %% [markdown] lang="en"
+# ## Your own app
+#
+# Paste your app over this one: any ASGI app will do, as it is. One that stands in a file is served by
+# name, `serve("package.module:app", on="process")`.
+
+# %% [markdown] lang="zh"
+# ## 你自己的应用
+#
+# 用你自己的应用替换下面这个，任何 ASGI 应用都行，不用改动。写在文件里的，按名字启动：
+# `serve("package.module:app", on="process")`。
+
+# %% tags=["app"]
+import time
+
+from fastapi import BackgroundTasks, FastAPI
+
+from lab import serve, timeline
+
+app = FastAPI()
+
+
+@app.post("/order", status_code=202)
+async def order(background_tasks: BackgroundTasks):
+    background_tasks.add_task(time.sleep, 0.3)
+
+
+web = serve(app)
+timeline(web.post("/order"))
