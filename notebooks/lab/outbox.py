@@ -32,48 +32,39 @@ class Outbox:
         self._redis: Any = redis.Redis.from_url(
             url, socket_timeout=1, socket_connect_timeout=1, decode_responses=True
         )
-        self._waiting = f"{queue}:{queue}"
+        self._queue = f"{queue}:{queue}"
         self._held = f"{queue}:unacked"
         self._noted = f"{queue}:noted"
-        self._since = f"{queue}:noted-since"
+        self._turn = f"{queue}:noted-turn"
 
     def note(self, delivery: str, noted: Noted) -> None:
         """Note a delivery, before its caller is told that it is accepted."""
-        with self._redis.pipeline() as pipe:
-            pipe.hset(self._noted, delivery, json.dumps(noted))
-            pipe.zadd(self._since, {delivery: time.time()})
-            pipe.execute()
+        self._redis.hset(self._noted, delivery, json.dumps([time.time(), *noted]))
 
     def settle(self, delivery: str) -> None:
         """Strike out a delivery that is done, or set aside."""
-        with self._redis.pipeline() as pipe:
-            pipe.hdel(self._noted, delivery)
-            pipe.zrem(self._since, delivery)
-            pipe.execute()
+        self._redis.hdel(self._noted, delivery)
+
+    def waiting(self) -> int:
+        """How many deliveries wait for a worker."""
+        return int(self._redis.llen(self._queue))
 
     def take_overdue(self, age: float) -> list[Noted]:
         """The deliveries that nobody holds, each noted anew; none while any still waits its turn.
 
         age: seconds since it was noted, after which a delivery should have been begun.
         """
-        if self._redis.llen(self._waiting):
-            return []
-        late = self._redis.zrangebyscore(self._since, 0, time.time() - age)
-        if not late:
+        # One worker at a time looks.
+        if self.waiting() or not self._redis.set(self._turn, "", nx=True, px=500):
             return []
         held = "\n".join(self._redis.hvals(self._held))
         taken = []
-        for delivery in late:
-            text = self._redis.hget(self._noted, delivery)
-            # Of several workers that look at once, the one that changes the moment takes it.
-            if delivery not in held and text and self._claim(delivery):
-                taken.append(Noted(*json.loads(text)))
+        for delivery, text in self._redis.hgetall(self._noted).items():
+            since, *noted = json.loads(text)
+            if since < time.time() - age and delivery not in held:
+                taken.append(Noted(*noted))
+                self.note(delivery, taken[-1])
         return taken
-
-    def _claim(self, delivery: str) -> bool:
-        now = {delivery: time.time()}
-        changed: int = self._redis.zadd(self._since, now, xx=True, gt=True, ch=True)
-        return changed == 1
 
 
 @functools.cache

@@ -111,17 +111,26 @@ class Queue:
     and it ends, with all its processes, when its name is bound anew, or with the kernel.
     """
 
-    def __init__(self, workers: int = 1, *, broker: str | None = None, **environment: Any) -> None:
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        broker: str | None = None,
+        worker: str = "lab.worker",
+        **environment: Any,
+    ) -> None:
         """Return when the broker answers and every worker waits for deliveries.
 
         workers: how many processes take deliveries. broker: its URL, or "embedded"; by default
-        CELERY_BROKER_URL, or the embedded one without it. environment: variables for the workers,
+        CELERY_BROKER_URL, or the embedded one without it. worker: the module of their Celery app.
+        environment: variables for the workers,
         such as WORK_SECONDS. Raises RuntimeError when something does not start.
         """
         if workers < 0:
             raise ValueError(f"workers={workers}: there cannot be fewer than none")
         url = broker or newest.given("CELERY_BROKER_URL") or EMBEDDED
         # On a broker that is not ours, what an earlier queue has left is not to be mixed in.
+        self._worker = worker
         self.name = f"deliveries-{secrets.token_hex(4)}"
         self.workers: list[Program] = []
         self._programs: dict[str, Program] = {}
@@ -173,7 +182,7 @@ class Queue:
     def _start_worker(self) -> Program:
         name = f"worker{sum(each.startswith('worker') for each in self._programs) + 1}"
         command = [
-            sys.executable, "-m", "celery", "-A", "lab.worker", "worker", "--loglevel=info",
+            sys.executable, "-m", "celery", "-A", self._worker, "worker", "--loglevel=info",
             "--concurrency=1", f"--hostname={name}@%h",
             # Workers of one notebook need not know of each other; asking takes them a second.
             "--without-gossip", "--without-mingle", "--without-heartbeat",

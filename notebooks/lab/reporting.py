@@ -23,7 +23,7 @@ from traitlets.config import Config
 from .building import LANGUAGES, NOTEBOOKS, folder
 
 CELL_TIMEOUT = 120
-PACKAGES = ("fastapi", "starlette", "uvicorn", "anyio", "httpx")
+PACKAGES = ("fastapi", "starlette", "uvicorn", "anyio", "httpx", "celery")
 # Without this the kernel warns, at every start, of a connection that never leaves the machine.
 ENCRYPTED = Config(KernelManager={"transport_encryption": "auto"})
 

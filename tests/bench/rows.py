@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvicorn
 
@@ -26,6 +26,8 @@ from lab.traces import Ledger, Trace, Traces
 from lab.watching import Watched
 
 from .apps import empty, two
+from .queue_rows import enqueuing, refusing, starting, working
+from .row import Row
 
 LOAD = """
 import json, socket, sys, time
@@ -40,20 +42,6 @@ for _ in range(number):
         answer += wire.recv(65536)
 print(time.perf_counter() - begin)
 """
-
-
-class Row(NamedTuple):
-    """One line of the table: what was measured, and what it may be."""
-
-    name: str
-    value: float
-    bar: float
-    at_most: bool = True
-    unit: str = ""
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.bar if self.at_most else self.value >= self.bar
 
 
 def truth(size: float) -> Iterator[Row]:
@@ -239,5 +227,18 @@ def schedule(size: float) -> Iterator[Row]:
 
 
 ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
-    each.__name__: each for each in (truth, order, observer, throughput, memory, drawing, schedule)
+    each.__name__: each
+    for each in (
+        truth,
+        order,
+        observer,
+        throughput,
+        memory,
+        drawing,
+        schedule,
+        enqueuing,
+        starting,
+        working,
+        refusing,
+    )
 }

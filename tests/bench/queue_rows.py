@@ -1,0 +1,111 @@
+"""The rows of the task queue: each against plain Celery with the same settings, in one run."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from time import perf_counter
+
+from lab import Queue, delivery
+from lab.building import ROOT
+from lab.celery_app import celery_app, hand_over, publish
+from lab.outbox import outbox_of
+from lab.serving import serve
+from lab.traces import Ledger, Trace
+from lab.watching import Request, current
+
+from .row import Row
+
+PATH = "/webhook-test/queue"
+PLAIN = "tests.bench.plain_worker"
+
+
+def asked() -> tuple[str, dict[str, str], str]:
+    sent = delivery("push")
+    headers = {name.lower(): value for name, value in sent["headers"].items()}
+    return headers["x-github-delivery"], headers, json.dumps(json.loads(sent["content"]))
+
+
+def enqueuing(size: float) -> Iterator[Row]:
+    """How long the enqueuing call takes: watched over not, and with the outbox over Celery's."""
+    ledger = Ledger()
+    took: dict[str, list[float]] = {"celery": [], "ours": [], "watched": []}
+    with Queue(workers=0, broker="embedded") as queue:
+        app = celery_app(queue.url, queue.name)
+        for count in range(max(20, int(1000 * size))):
+            sent = asked()
+            ledger.open(Trace(str(count), perf_counter()))
+            begin = perf_counter()
+            hand_over(app, list(sent), {})
+            took["celery"].append(perf_counter() - begin)
+            for name in ("ours", "watched"):
+                request = Request(str(count), ledger.enter, None) if name == "watched" else None
+                token = current.set(request)
+                begin = perf_counter()
+                publish(queue.url, *sent)
+                took[name].append(perf_counter() - begin)
+                current.reset(token)
+    for quantile, name in ((0.5, "p50"), (0.99, "p99")):
+        at = {each: sorted(times)[int(len(times) * quantile)] for each, times in took.items()}
+        yield Row(f"enqueuing, watched, {name}", at["watched"] / at["ours"], 1.1)
+        yield Row(f"enqueuing, over plain Celery, {name}", at["watched"] / at["celery"], 1.1)
+
+
+def starting(size: float) -> Iterator[Row]:
+    """How long after it was queued the work of an idle queue's delivery starts (ms)."""
+    with (
+        Queue(1, broker="embedded", WORK_SECONDS=0) as queue,
+        serve("server:app", on="process") as web,
+    ):
+        assert queue.workers
+        waits = []
+        for _ in range(max(10, int(200 * size))):
+            (task,) = web.post(PATH, **delivery("push")).wait().tasks
+            assert task.started is not None
+            assert task.queued is not None
+            waits.append(task.started - task.queued)
+    yield Row("queued to started, p50", statistics.median(waits) * 1000, 10, unit="ms")
+
+
+def working(size: float) -> Iterator[Row]:
+    """Deliveries a second that workers get through, over those of plain Celery's workers."""
+    number = max(40, int(1500 * size))
+    for workers in (1, 2):
+        ratios = []
+        for _ in range(max(1, int(3 * size))):
+            rates = [rate(module, workers, number) for module in ("lab.worker", PLAIN)]
+            ratios.append(rates[0] / rates[1])
+        name = f"tasks a second, {workers} worker{'s' * (workers > 1)}"
+        yield Row(name, statistics.median(ratios), 0.95, at_most=False)
+
+
+def rate(module: str, workers: int, number: int) -> float:
+    with Queue(workers, broker="embedded", worker=module, WORK_SECONDS=0, PYTHONPATH=ROOT) as queue:
+        outbox = outbox_of(queue.url, queue.name)
+        assert outbox is not None
+        app = celery_app(queue.url, queue.name)
+        for worker in queue.workers:
+            worker.freeze()
+        for _ in range(number):
+            hand_over(app, list(asked()), {})
+        begin = perf_counter()
+        for worker in queue.workers:
+            worker.thaw()
+        while outbox.waiting():
+            time.sleep(0.002)
+        return number / (perf_counter() - begin)
+
+
+def refusing(size: float) -> Iterator[Row]:
+    """By when a request is refused whose broker is frozen (seconds)."""
+    with Queue(0, broker="embedded") as queue, serve("server:app", on="process") as web:
+        web.post(PATH, **delivery("push"))
+        assert queue.broker is not None
+        queue.broker.freeze()
+        number = max(4, int(30 * size))
+        refused = web.burst(PATH, [delivery("push") for _ in range(number)], at_once=number)
+        queue.broker.thaw()
+        assert {trace.status for trace in refused} == {503}
+    yield Row(
+        "503 for a frozen broker, the last", max(t.answered or 0 for t in refused), 6, unit="s"
+    )
