@@ -1,8 +1,12 @@
-"""Hostile input on every endpoint: no 500, no failed task, no hang, no secret in the log."""
+"""Hostile input on every endpoint: no 500, no failed task, no hang, no secret in the log.
+
+HOSTILE_EXAMPLES sets how many requests are generated for each test.
+"""
 
 import asyncio
 import json
 import logging
+import os
 import socket
 import threading
 from urllib.parse import quote_plus
@@ -23,7 +27,7 @@ WEBHOOKS = [path for path, _ in ENDPOINTS if path.startswith("/webhook-test")]
 LIMIT = server.settings.MAX_BODY_BYTES
 
 fast = settings(
-    max_examples=50,
+    max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "50")),
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

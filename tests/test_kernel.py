@@ -5,6 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,23 @@ class Kernel:
         return self.outcome(self.start(*cells))
 
 
+@contextmanager
+def kernel_in(folder: Path) -> Iterator[Kernel]:
+    manager = KernelManager(kernel_name="python3", transport_encryption="auto")
+    manager.start_kernel(cwd=str(folder))
+    kernel = Kernel(manager)
+    try:
+        yield kernel
+    finally:
+        kernel.client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.context.destroy()
+
+
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
-    manager = KernelManager(kernel_name="python3", transport_encryption="auto")
-    manager.start_kernel(cwd=str(tmp_path))
-    kernel = Kernel(manager)
-    yield kernel
-    kernel.client.stop_channels()
-    manager.shutdown_kernel(now=True)
-    manager.context.destroy()
+    with kernel_in(tmp_path) as kernel:
+        yield kernel
 
 
 def listens(port: int) -> bool:
