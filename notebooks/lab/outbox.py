@@ -57,7 +57,9 @@ class Outbox:
         # One worker at a time looks.
         if self.waiting() or not self._redis.set(self._turn, "", nx=True, px=500):
             return []
-        held = "\n".join(self._redis.hvals(self._held))
+        # Celery's messages name what they carry in their headers: here, the delivery's id.
+        messages = [json.loads(held)[0] for held in self._redis.hvals(self._held)]
+        held = {message["headers"].get("argsrepr") for message in messages}
         taken = []
         for delivery, text in self._redis.hgetall(self._noted).items():
             since, *noted = json.loads(text)
