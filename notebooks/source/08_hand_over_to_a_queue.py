@@ -60,15 +60,24 @@ async def to_pool():
 
 
 server.app.state.work_seconds = 0.5
-WAYS = ["/webhook-test", "/webhook-test/thread", "/webhook-test/pool", "/webhook-test/queue"]
+QUEUE = "/webhook-test/queue"
+WAYS = ["/webhook-test", "/webhook-test/thread", "/webhook-test/pool", QUEUE]
 
 
 def start():
-    """Both servers, warm: each way has been used once."""
-    webs = {app: serve(app, on="process") for app in (server.app, pooled)}
-    servers = {way: webs[pooled if "pool" in way else server.app] for way in WAYS}
-    Traces(web.post(way, **delivery("push")) for way, web in servers.items()).wait()
+    """A server for each way, warm: it has been used once."""
+    web, pool = serve(server.app, on="process"), serve(pooled, on="process")
+    servers = {way: pool if "pool" in way else web for way in WAYS}
+    one_each(servers)
     return servers
+
+
+def one_each(servers):
+    return Traces(servers[way].post(way, **delivery("push")) for way in WAYS).wait()
+
+
+def pushes(number):
+    return [delivery("push") for _ in range(number)]
 
 
 servers = start()
@@ -80,7 +89,7 @@ servers = start()
 # **先猜**：给四种排个序：谁先应答？谁的活先做完？
 
 # %%
-four = Traces(web.post(way, **delivery("push")) for way, web in servers.items()).wait()
+four = one_each(servers)
 four.frame()[["path", "answered", "finished"]]
 
 # %%
@@ -104,7 +113,7 @@ timeline(four)
 # 每种各投递十次，然后对两台服务器发 SIGKILL。**先猜**：每十个里有几个能做完？
 
 # %%
-sent = {way: servers[way].burst(way, [delivery("push") for _ in range(10)]) for way in WAYS[::-1]}
+sent = {way: servers[way].burst(way, pushes(10)) for way in WAYS[::-1]}
 for web in set(servers.values()):
     web.signal(SIGKILL)
     web.join()
@@ -125,7 +134,7 @@ outcomes
 # 而那些调用方手里都拿着 202。
 
 # %%
-timeline(sent["/webhook-test/queue"])
+timeline(sent[QUEUE])
 
 # %% [markdown] lang="en"
 # ## Kill a worker
@@ -139,8 +148,8 @@ timeline(sent["/webhook-test/queue"])
 
 # %%
 servers = start()
-web = servers["/webhook-test/queue"]
-unlucky = Traces([web.post("/webhook-test/queue", **delivery("push"))]).wait_started()
+web = servers[QUEUE]
+unlucky = web.burst(QUEUE, pushes(1)).wait_started()
 for worker in queue.workers:
     worker.kill()
 queue.add_workers(1)
@@ -167,8 +176,8 @@ timeline(unlucky)
 
 # %%
 same = delivery("push")
-twice = Traces(web.post("/webhook-test/queue", **same) for _ in range(2)).wait()
-queue.effects.frame().value_counts(["starts", "effects"])
+twice = Traces(web.post(QUEUE, **same) for _ in range(2)).wait()
+queue.effects.frame().value_counts(["starts", "effects"]).reset_index()
 
 # %% [markdown] lang="en"
 # **Every row has one effect, whatever its starts.** Mark before the work, and a killed worker loses
@@ -193,17 +202,16 @@ queue.effects.frame().value_counts(["starts", "effects"])
 # %%
 own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.1)
 web = serve("server:app", on="process")
-warm = web.burst("/webhook-test/queue", [delivery("push") for _ in range(6)], at_once=6).wait()
+warm = web.burst(QUEUE, pushes(6), at_once=6).wait()
 
 # %%
 own.broker.freeze()
-refused = web.burst("/webhook-test/queue", [delivery("push") for _ in range(6)], at_once=6)
+refused = web.burst(QUEUE, pushes(6), at_once=6)
 own.broker.thaw()
-web.post("/webhook-test/queue", **delivery("push")).wait()
-answers = pd.DataFrame(
-    {"status": [trace.status for trace in refused], "work": [task.state for task in refused.tasks]}
-)
-answers.value_counts()
+web.post(QUEUE, **delivery("push")).wait()
+answers = refused.frame()[["status"]]
+answers["work"] = [task.state for task in refused.tasks]
+answers.value_counts().reset_index()
 
 # %% [markdown] lang="en"
 # **All got 503, within a bounded time, and work was done all the same.** The broker found
@@ -229,12 +237,12 @@ answers.value_counts()
 
 # %%
 def last_of_twenty(web):
-    traces = web.burst("/webhook-test/queue", [delivery("push") for _ in range(20)]).wait()
+    traces = web.burst(QUEUE, pushes(20)).wait()
     return max(traces, key=lambda trace: trace.sent + trace.finished)
 
 
 def with_more_and_more(queue, web):
-    web.post("/webhook-test/queue", **delivery("push")).wait()
+    web.post(QUEUE, **delivery("push")).wait()
     ends = {1: last_of_twenty(web)}
     for more in (1, 2):
         queue.add_workers(more)
@@ -301,8 +309,8 @@ growth(computing, x="workers")
 # ## 检查
 
 # %%
-assert outcomes.loc["/webhook-test/queue", "finished"] == 10
-assert (outcomes.drop("/webhook-test/queue")["finished"] < 10).all()
+assert outcomes.loc[QUEUE, "finished"] == 10
+assert (outcomes.drop(QUEUE)["finished"] < 10).all()
 assert [task.state for task in unlucky.tasks] == ["lost", "finished"]
 effects = queue.effects.frame()
 assert (effects["effects"] == 1).all() and (effects["starts"] >= 1).all()
@@ -338,7 +346,7 @@ assert set(answers["status"]) == {503} and "finished" in set(answers["work"])
 own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.05)
 web = serve("server:app", on="process")
 own.workers[0].freeze()
-queued = web.burst("/webhook-test/queue", [delivery("push") for _ in range(10)])
+queued = web.burst(QUEUE, pushes(10))
 own.broker.kill()
 own.broker.restart()
 own.workers[0].thaw()
@@ -360,11 +368,11 @@ poison = delivery("push")
 name = poison["headers"]["X-GitHub-Delivery"]
 for _ in range(3):
     own.effects.begin(name, "killed")
-web.post("/webhook-test/queue", **poison)
-web.post("/webhook-test/queue", **delivery("push")).wait()  # one worker: it comes after
+web.post(QUEUE, **poison)
+web.post(QUEUE, **delivery("push")).wait()  # one worker: it comes after
 aside = own.effects.aside
 own.replay(name)
-web.post("/webhook-test/queue", **delivery("push")).wait()
+web.post(QUEUE, **delivery("push")).wait()
 assert [each.delivery for each in aside] == [name]
 assert name in own.effects.done
 
