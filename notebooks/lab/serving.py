@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import httpx
 
-from .sending import Sender, sending
+from .sending import Sender
 from .server_process import InOwnProcess
 from .servers import PROBE, InKernel, InThread
 from .traces import Floor, Ledger, Trace, Traces
 from .watching import App
+from .wire import sending
 
 PROBES = 100
 PLACES: dict[str, type[InThread] | type[InOwnProcess]] = {
