@@ -61,19 +61,24 @@ async def to_pool():
 
 server.app.state.work_seconds = 0.5
 QUEUE = "/webhook-test/queue"
-WAYS = ["/webhook-test", "/webhook-test/thread", "/webhook-test/pool", QUEUE]
+WAYS = {
+    "background": "/webhook-test",
+    "thread": "/webhook-test/thread",
+    "pool": "/webhook-test/pool",
+    "queue": QUEUE,
+}
 
 
 def start():
     """A server for each way, warm: it has been used once."""
     web, pool = serve(server.app, on="process"), serve(pooled, on="process")
-    servers = {way: pool if "pool" in way else web for way in WAYS}
+    servers = {"background": web, "thread": web, "pool": pool, "queue": web}
     one_each(servers)
     return servers
 
 
 def one_each(servers):
-    return Traces(servers[way].post(way, **delivery("push")) for way in WAYS).wait()
+    return Traces(servers[way].post(WAYS[way], **delivery("push")) for way in WAYS).wait()
 
 
 def pushes(number):
@@ -113,7 +118,7 @@ timeline(four)
 # 每种各投递十次，然后对两台服务器发 SIGKILL。**先猜**：每十个里有几个能做完？
 
 # %%
-sent = {way: servers[way].burst(way, pushes(10)) for way in WAYS[::-1]}
+sent = {way: servers[way].burst(WAYS[way], pushes(10)) for way in reversed(WAYS)}
 for web in set(servers.values()):
     web.signal(SIGKILL)
     web.join()
@@ -122,7 +127,7 @@ queue.add_workers(1)
 # %%
 states = {way: [task.state for task in sent[way].wait().tasks] for way in WAYS}
 outcomes = pd.DataFrame(states).melt(var_name="way", value_name="state")
-outcomes = pd.crosstab(outcomes["way"], outcomes["state"]).reindex(WAYS)
+outcomes = pd.crosstab(outcomes["way"], outcomes["state"]).reindex([*WAYS])
 outcomes
 
 # %% [markdown] lang="en"
@@ -134,7 +139,7 @@ outcomes
 # 而那些调用方手里都拿着 202。
 
 # %%
-timeline(sent[QUEUE])
+timeline(sent["queue"])
 
 # %% [markdown] lang="en"
 # ## Kill a worker
@@ -148,7 +153,7 @@ timeline(sent[QUEUE])
 
 # %%
 servers = start()
-web = servers[QUEUE]
+web = servers["queue"]
 unlucky = web.burst(QUEUE, pushes(1)).wait_started()
 for worker in queue.workers:
     worker.kill()
@@ -309,8 +314,8 @@ growth(computing, x="workers")
 # ## 检查
 
 # %%
-assert outcomes.loc[QUEUE, "finished"] == 10
-assert (outcomes.drop(QUEUE)["finished"] < 10).all()
+assert outcomes.loc["queue", "finished"] == 10
+assert (outcomes.drop("queue")["finished"] < 10).all()
 assert [task.state for task in unlucky.tasks] == ["lost", "finished"]
 effects = queue.effects.frame()
 assert (effects["effects"] == 1).all() and (effects["starts"] >= 1).all()
