@@ -1,6 +1,8 @@
 """In a real JupyterLab, in a real browser: every notebook opens and runs to its end."""
 
+import contextlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -103,4 +105,81 @@ def test_a_notebook_runs_to_its_end(lab: str, browser: Any, source: Path, tmp_pa
     )
     assert images
     assert all(width > 0 for width in images)
+    page.close()
+
+
+@contextlib.contextmanager
+def pictured(page: Any, path: Path) -> Iterator[None]:
+    """Keep a picture of the page when something fails."""
+    try:
+        yield
+    except BaseException as error:
+        page.screenshot(path=path)
+        error.add_note(f"see {path}")
+        raise
+
+
+def test_the_playground_is_worked_by_keyboard(lab: str, browser: Any, tmp_path: Path) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect.set_options(timeout=30_000)
+    page = browser.new_page()
+    errors: list[Any] = []
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(lab.format(place="lab/tree/notebooks/playground.ipynb") + "&reset")
+    page.wait_for_function(OPENED, timeout=60_000)
+    page.evaluate(RUN_ALL)
+    figure, code = page.locator("figure img"), page.locator(".jp-RenderedMarkdown pre")
+    status = page.locator(".lab-status .widget-html-content")
+    focused = page.locator(":focus")
+    press = page.keyboard.press
+
+    def tab_to(label: str) -> None:
+        for _ in range(10):
+            press("Tab")
+            if focused.evaluate("at => (at.labels?.[0] ?? at).innerText").startswith(label):
+                return
+        pytest.fail(f"Tab does not lead to {label}")
+
+    with pictured(page, tmp_path / "lab.png"):
+        expect(figure).to_have_attribute("alt", re.compile("^Timeline: answered at"))
+        cells = len(page.evaluate(CELLS))
+
+        page.get_by_label("hand-over").focus()
+        press("ArrowDown")
+        expect(status).to_have_text("Guess what comes, then press Run.")
+        expect(status).to_have_attribute("role", "status")
+        tab_to("work")
+        press("ArrowDown")
+        expect(status).to_contain_text("no event loop")
+        press("ArrowUp")
+        expect(status).not_to_contain_text("no event loop")
+        tab_to("Run")
+        press("Enter")
+        expect(status).to_contain_text(re.compile("^Finished.* 3 finished"))
+        expect(figure).to_have_attribute("alt", re.compile(r"(sleep from [\d.]+ s to .*){3}"))
+        expect(code).to_contain_text("threading.Thread(target=sleep, args=[0.3]).start()")
+
+        page.get_by_label("hand-over").focus()
+        press("ArrowUp")
+        tab_to("tasks")
+        for _ in range(9):
+            press("ArrowUp")
+        tab_to("seconds")
+        page.keyboard.type("99")
+        tab_to("Run")
+        expect(page.get_by_label("tasks")).to_have_value("6")
+        expect(page.get_by_label("seconds")).to_have_value("2")
+        press("Space")
+        expect(status).to_contain_text("Running; answered 202")
+        expect(figure).to_have_attribute("alt", re.compile("running; sleep waiting"))
+        expect(focused).to_have_text("Stop")
+        press("Space")
+        expect(status).to_contain_text("Stopped")
+        expect(figure).to_have_attribute("alt", re.compile("lost; sleep never ran"))
+
+        after = page.evaluate(CELLS)
+        assert len(after) == cells
+        outputs = [output["output_type"] for cell in after for output in cell["outputs"]]
+        assert "error" not in outputs
+        assert errors == []
     page.close()

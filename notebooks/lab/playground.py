@@ -12,11 +12,12 @@ import signal
 import threading
 from collections import Counter, deque
 from html import escape
+from math import ceil
 from time import perf_counter
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
-from IPython.display import display
+from IPython.display import Javascript, display
 from pydantic import ValidationError
 
 from .figures import draw_timeline
@@ -31,6 +32,7 @@ from .playground_app import (
     Choice,
     code,
 )
+from .queueing import Queue
 from .serving import Web, serve
 from .traces import Traces
 from .traces import seconds as written
@@ -38,6 +40,17 @@ from .traces import seconds as written
 REDRAW = 0.2
 KEPT = 3
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+# JupyterLab takes arrow keys and letters for its shortcuts, even from a drop-down list. A screen
+# reader announces what changes inside a status, but not a status put in place of another.
+AT_HAND = """\
+window.addEventListener("focusin", ({target}) => {
+  const playground = target.closest?.(".lab-playground");
+  if (!playground) return;
+  target.setAttribute("data-lm-suppress-shortcuts", "true");
+  playground.querySelector(".lab-status .widget-html-content")?.setAttribute("role", "status");
+});
+"""
 
 WORK_LABELS = {
     "sleep": "sleep: def, time.sleep",
@@ -47,8 +60,19 @@ WORK_LABELS = {
 }
 
 
+def serving() -> Web:
+    """Start the server that is measured."""
+    web = serve("lab.playground_app:app", on="process")
+    # The first request of all is slow, from what it imports and compiles: that is not the lesson.
+    web.post("/inline", params={"hand_over": "inline", "tasks": 1, "seconds": LEAST_SECONDS})
+    return web
+
+
 class Run:
-    """One experiment under way: its requests are being sent, and its traces grow."""
+    """One experiment under way: its requests are being sent, and its traces grow.
+
+    A server takes one at a time: the requests are told apart by when they were sent.
+    """
 
     def __init__(self, web: Web, choice: Choice) -> None:
         self.choice = choice
@@ -77,7 +101,7 @@ class Run:
     @property
     def traces(self) -> Traces:
         """The requests sent so far, with what is known of them by now."""
-        return self._web.traces[self._before :]
+        return self._web.traces[self._before : self._before + self.choice.at_once]
 
     @property
     def over(self) -> bool:
@@ -85,6 +109,13 @@ class Run:
         return not any(sender.is_alive() for sender in self._senders) and all(
             trace.settled or (trace.error and trace.received is None) for trace in self.traces
         )
+
+    @property
+    def ahead(self) -> float:
+        """How far a figure should reach while it grows: to where the next piece may end."""
+        if self.over:
+            return 0.0
+        return ceil((perf_counter() - self.begun) / self.choice.seconds) * self.choice.seconds
 
     def wait(self, timeout: float = 60) -> Traces:
         """Wait until all is over. timeout: seconds. Raises TimeoutError, naming what is open."""
@@ -101,18 +132,20 @@ class Run:
         """What came of it, as a sentence."""
         traces = self.traces
         answers = [trace.answered for trace in traces if trace.answered is not None]
+        ends = [trace.finished for trace in traces if trace.finished is not None]
         if self.stopped is not None:
             told = [f"Stopped after {written(self.stopped)} s by killing the server"]
-        elif self.over:
-            ends = [trace.finished for trace in traces if trace.finished is not None]
-            told = [f"Finished after {written(max(ends, default=None))} s"]
-        else:
+        elif not self.over:
             told = ["Running"]
+        elif ends:
+            told = [f"Finished after {written(max(ends))} s"]
+        else:
+            told = ["The server has ended"]
         if answers:
             late = "" if len(answers) == 1 else f" to {written(max(answers))}"
             statuses = sorted({str(trace.status) for trace in traces if trace.status})
             told.append(f"answered {' and '.join(statuses)} after {written(min(answers))}{late} s")
-        states = Counter(task.state for task in traces.tasks)
+        states = Counter(task.state for task in traces.tasks if self.over)
         told += [f"{number} {state}" for state, number in states.items()]
         return f"{'; '.join(told)}."
 
@@ -124,7 +157,8 @@ class Sheet:
         self.runs = [run for run in runs if run.traces]
         self.drawings = [drawn(run) for run in self.runs]
         axes = [drawing.figure.axes[0] for drawing in self.drawings]
-        span = max((one.get_xlim()[1] for one in axes), default=1.0)
+        spans = [one.get_xlim()[1] for one in axes] + [run.ahead for run in self.runs]
+        span = max(spans, default=1.0)
         left = max((one.get_position().x0 for one in axes), default=0.0)
         for one in axes:
             place = one.get_position()
@@ -152,7 +186,8 @@ def figure(run: Run, drawing: Drawing) -> str:
     width, height = drawing.figure.get_size_inches() * POINTS
     image = drawing._repr_mimebundle_()["text/html"]
     return (
-        f'<figure style="margin: 0 0 1em"><figcaption>{escape(str(run.choice))}</figcaption>'
+        '<figure style="margin: 0 0 1em">'
+        f"<figcaption><b>{escape(str(run.choice))}</b></figcaption>"
         f'<div style="max-width: {width:g}pt; aspect-ratio: {width:g} / {height:g}">{image}</div>'
         "</figure>"
     )
@@ -171,13 +206,13 @@ class Playground:
         for control, label in (
             (self.hand_over, "hand-over"),
             (self.work, "work"),
-            (self.failing, "which fails"),
             (self.tasks, f"tasks (1 to {MOST_TASKS})"),
             (self.seconds, f"seconds ({LEAST_SECONDS:g} to {MOST_SECONDS:g})"),
             (self.at_once, f"requests at once (1 to {MOST_AT_ONCE})"),
+            (self.failing, "which task fails"),
         ):
             control.description = label
-            control.style.description_width = "12em"
+            control.style.description_width = "13em"
             control.layout.width = "auto"
             control.observe(self._chosen, "value")
         self.button = widgets.Button(button_style="primary")
@@ -187,14 +222,21 @@ class Playground:
         )
         self.compare.observe(lambda _: self._draw(), "value")
         self.status = widgets.HTML()
+        self.status.add_class("lab-status")
         grid = widgets.GridBox(
-            [self.hand_over, self.work, self.failing, self.tasks, self.seconds, self.at_once],
+            [self.hand_over, self.work, self.tasks, self.seconds, self.at_once, self.failing],
             layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(24em, 1fr))"),
         )
-        self.controls = widgets.VBox([grid, widgets.HBox([self.button, self.compare]), self.status])
+        self.compare.layout.margin = "0 0 0 1em"
+        acts = widgets.HBox(
+            [self.button, self.compare], layout=widgets.Layout(align_items="center")
+        )
+        self.controls = widgets.VBox([grid, acts, self.status])
+        self.controls.add_class("lab-playground")
         self.runs: deque[Run] = deque(maxlen=KEPT)
         self.under_way: asyncio.Task[None] | None = None
-        self._web = serve("lab.playground_app:app", on="process")
+        self._web = serving()
+        self._queue: Queue | None = None
         self._figure: Any = None
         self._code: Any = None
         self._offer("Run")
@@ -209,12 +251,12 @@ class Playground:
         self.runs.appendleft(Run(self._web, self.choice))
         self.runs[0].wait()
         self._say(str(self.runs[0]))
-        display(self.controls)  # type: ignore[no-untyped-call]
-        self._figure = display(self._sheet(), display_id=True)
+        display(Javascript(AT_HAND), self.controls)  # type: ignore[no-untyped-call]
+        self._figure = display(self._sheet(), display_id=True)  # type: ignore[no-untyped-call]
 
     def code(self) -> None:
         """Show the code that does by hand what the newest run did; it follows the runs."""
-        self._code = display(self._by_hand(), raw=True, display_id=True)
+        self._code = display(self._by_hand(), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """End the server, and take the controls away."""
@@ -222,44 +264,60 @@ class Playground:
             self.under_way.cancel()
         self.controls.close()
         self._web.signal(KILL)
+        if self._queue is not None:
+            self._queue.stop()
 
     def _chosen(self, change: dict[str, Any]) -> None:
         if change["owner"] is self.tasks:
             kept = self.failing.value
             self.failing.options = failures(self.tasks.value)
             self.failing.value = kept if kept <= self.tasks.value else 0
+        if self._allowed() and not self._busy:
+            self._say("Guess what comes, then press Run.")
+
+    def _allowed(self) -> Choice | None:
+        """What the controls say; None, and the reason in the status, when it cannot be."""
         try:
-            self._say(f"Press {self.button.description} to run it." if self.choice else "")
+            return self.choice
         except ValidationError as error:
             self._say(explained(error))
+            return None
+
+    @property
+    def _busy(self) -> bool:
+        return self.under_way is not None and not self.under_way.done()
 
     def _pressed(self, _: widgets.Button) -> None:
         if self.button.description == "Stop":
             self.runs[0].stop()
-            return
-        try:
-            choice = self.choice
-        except ValidationError as error:
-            self._say(explained(error))
-            return
-        self._offer("Stop")
-        self.under_way = asyncio.get_running_loop().create_task(self._run(choice))
+        elif not self._busy and (choice := self._allowed()):
+            self.under_way = asyncio.get_running_loop().create_task(self._run(choice))
 
     async def _run(self, choice: Choice) -> None:
         try:
+            if choice.hand_over == "queue" and self._queue is None:
+                self._say("Starting a broker and a worker.")
+                self._queue = await asyncio.to_thread(Queue, worker="lab.playground_worker")
+                self._web.signal(KILL)  # the one that is to come knows of the queue
+                await asyncio.to_thread(self._web.join)
             if self._web.exit_code is not None:
-                self._say("Starting the server")
-                self._web = await asyncio.to_thread(serve, "lab.playground_app:app", on="process")
+                self._say("Starting the server.")
+                self._web = await asyncio.to_thread(serving)
             run = Run(self._web, choice)
             self.runs.appendleft(run)
+            self._offer("Stop")
             self._say(str(run))
             if self._code is not None:
                 self._code.update(self._by_hand(), raw=True)
-            while not run.over:
+            over = False
+            while not over:
                 await asyncio.sleep(REDRAW)
+                over = run.over
                 self._draw()
-            self._say(str(run))
-        except RuntimeError as error:
+                self._say(str(run))
+            if run.stopped is not None:
+                await asyncio.to_thread(self._web.join)
+        except RuntimeError as error:  # the server does not start
             self._say(str(error))
         finally:
             self._offer("Run")
@@ -282,7 +340,7 @@ class Playground:
         }[act]
 
     def _say(self, text: str) -> None:
-        self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'
+        self.status.value = escape(text)
 
 
 def failures(tasks: int) -> list[tuple[str, int]]:

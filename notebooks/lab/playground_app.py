@@ -19,6 +19,8 @@ from fastapi import BackgroundTasks, FastAPI, Query
 from pydantic import BaseModel, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
+from .celery_app import broker_url, celery_app, queue_name
+from .queue_stamps import ticket
 from .work import crunch
 
 MOST_TASKS = 6
@@ -82,13 +84,15 @@ class HandOver:
     parameter: str = ""
     status: int = 202
     runs_async: bool = False
-    imports_work: bool = False
+    blocks: bool = False
+    lab: str = "serve, timeline"
+    imported: str = ""
     app: str = "app = FastAPI()"
     imports: str = ""
 
 
 HAND_OVERS = {
-    "inline": HandOver("{work}({arguments})", status=200, runs_async=True),
+    "inline": HandOver("{work}({arguments})", status=200, runs_async=True, blocks=True),
     "background": HandOver(
         "background_tasks.add_task({work}, {arguments})",
         parameter="background_tasks: BackgroundTasks",
@@ -100,12 +104,20 @@ HAND_OVERS = {
     ),
     "process": HandOver(
         "app.state.pool.submit({work}, {arguments})",
-        imports_work=True,
+        imported="{work}",
         app=POOL,
         imports="from concurrent.futures import ProcessPoolExecutor\n"
         "from contextlib import asynccontextmanager",
     ),
+    "queue": HandOver(
+        'enqueue("{work}", {arguments})',
+        blocks=True,
+        lab="Queue, serve, timeline",
+        imported="enqueue",
+        app='queue = Queue(worker="lab.playground_worker")\napp = FastAPI()',
+    ),
 }
+PIECE = "lab.playground.piece"
 
 
 class Choice(BaseModel, frozen=True):
@@ -188,6 +200,22 @@ async def process(choice: Annotated[Choice, Query()]) -> None:
         app.state.pool.submit(work, *arguments)
 
 
+@app.post("/queue", status_code=202)
+def queue(choice: Annotated[Choice, Query()]) -> None:
+    for work, seconds, fails in pieces(choice):
+        enqueue(work.__name__, seconds, fails)
+
+
+def enqueue(work: str, seconds: float, fails: bool = False) -> None:
+    """Give a piece of work to the broker; a worker of `lab.playground_worker` does it.
+
+    seconds: of sleep, or of processor time. Raises QueueUnavailable when there is no broker.
+    """
+    with ticket(work) as tied:
+        celery = celery_app(broker_url(), queue_name())
+        celery.send_task(PIECE, [work, seconds, fails], headers=tied)
+
+
 SEND_ONE = 'trace = web.post("/")\ntimeline(trace)'
 SEND_MANY = 'traces = web.burst("/", [{{}}] * {number})\ntimeline(traces)'
 CODE = """\
@@ -219,20 +247,20 @@ def code(choice: Choice) -> str:
     if choice.failing:
         arguments += f", number == {choice.failing}"
     line = way.line.format(work=choice.work, arguments=arguments)
-    lab = ["from lab import serve, timeline"]
-    if way.imports_work:
-        lab.append(f"from lab.playground_app import {choice.work}  # so that the pool can, too")
+    lab = [f"from lab import {way.lab}"]
+    if imported := way.imported.format(work=choice.work):
+        lab.append(f"from lab.playground_app import {imported}  # not a cell's: others import it")
     elif choice.work == "compute":
         lab.append("from lab.work import crunch")
-    standard = [way.imports, "" if way.imports_work else IMPORTS[choice.work]]
+    standard = [way.imports, "" if imported else IMPORTS[choice.work]]
     return CODE.format(
         standard="\n".join(sorted(filter(None, standard))),
         fastapi="BackgroundTasks, FastAPI" if way.parameter else "FastAPI",
         lab="\n".join(lab),
         app=way.app,
-        work="" if way.imports_work else f"\n{source(work)}\n",
+        work="" if imported else f"\n{source(work)}\n",
         status=way.status,
-        handler="def" if choice.hand_over == "inline" and not choice.is_async else "async def",
+        handler="def" if way.blocks and not choice.is_async else "async def",
         parameter=way.parameter,
         number="number" if choice.failing else "_",
         numbers=f"range(1, {choice.tasks + 1})" if choice.failing else f"range({choice.tasks})",

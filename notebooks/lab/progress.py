@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -13,7 +14,8 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self._bar: Any = None
-        if get_ipython():
+        # Elsewhere than in a cell it would stand wherever output goes just then.
+        if get_ipython() and threading.current_thread() is threading.main_thread():
             bar: Any = ProgressBar(total)  # type: ignore[no-untyped-call]
             bar.display()
             self._bar = bar

@@ -1,7 +1,7 @@
 """Writes the pages of a report from executed notebooks; they need no network to be read.
 
-The same executed notebooks give the same bytes. Of each lesson the first page shows the outputs of
-the cells tagged `key-figure`, or else its first figure.
+The same executed notebooks give the same bytes. The first page opens with the outputs of the cells
+tagged `key-figure`, the table of verdicts, and shows the first figure of each lesson.
 """
 
 from __future__ import annotations
@@ -102,10 +102,14 @@ class Lesson:
         return str(markdown2html(opening))
 
     @property
-    def key_figure(self) -> str:
-        tables = [html for cell in self.notebook.cells for html in shown(cell, "key-figure")]
+    def key_figures(self) -> str:
+        """What the whole report comes down to."""
+        return "".join(html for cell in self.notebook.cells for html in shown(cell, "key-figure"))
+
+    @property
+    def first_figure(self) -> str:
         images = [html for cell in self.notebook.cells for html in shown(cell) if "<img " in html]
-        return "".join(tables or images[:1])
+        return f'<div class="output">{images[0]}</div>' if images else ""
 
     @property
     def floors(self) -> list[float]:
@@ -115,9 +119,13 @@ class Lesson:
 
 
 def is_control(output: Any) -> bool:
-    """Whether an output is for the one who runs the notebook: a widget, a bar of progress."""
+    """Whether an output is for who runs the notebook: a widget, a script, a bar of progress."""
     data = output.get("data", {})
-    return WIDGET in data or data.get("text/html", "").startswith("<progress")
+    return (
+        WIDGET in data
+        or "application/javascript" in data
+        or data.get("text/html", "").startswith("<progress")
+    )
 
 
 def shown(cell: Any, tag: str | None = None) -> list[str]:
@@ -192,7 +200,7 @@ def lesson_page(
 def index_page(
     language: str, lessons: list[Lesson], facts: Mapping[str, str], pages: Mapping[str, str]
 ) -> str:
-    """The page that a trainer hands out: each lesson with its figure, and where it was measured."""
+    """The page that a trainer hands out: the verdicts, where they were measured, each lesson."""
     words, other = WORDS[language], OTHER[language]
     floors = [floor for lesson in lessons for floor in lesson.floors]
     spread = (
@@ -200,19 +208,23 @@ def index_page(
     )
     floor = words["floor"].format(floor=spread) if floors else ""
     told = escape(words["facts"].format(**facts, floor=floor))
+    front = "".join(
+        relinked(lesson.key_figures, lesson, INDEX[language], pages) for lesson in lessons
+    )
     items = (
         f"<li><h2>{link(lesson.page, lesson.title)}</h2>{failed(lesson)}"
         + relinked(lesson.about, lesson, INDEX[language], pages)
-        + f'<div class="output">{lesson.key_figure}</div></li>\n'
+        + f"{lesson.first_figure}</li>\n"
         for lesson in lessons
     )
-    switch = link(INDEX[other], WORDS[other]["name"], f' class="apart" hreflang="{other}"')
+    top = link("#lessons", words["all"])
+    top += link(INDEX[other], WORDS[other]["name"], f' class="apart" hreflang="{other}"')
     return html_page(
         language,
         words["title"],
-        f"<nav>{switch}</nav>",
+        f"<nav>{top}</nav>",
         f'<main><h1>{words["title"]}</h1><p>{words["lead"]}</p><p class="facts">{told}</p>',
-        f'<ol class="lessons">{"".join(items)}</ol></main>',
+        f'{front}<ol class="lessons" id="lessons">{"".join(items)}</ol></main>',
     )
 
 

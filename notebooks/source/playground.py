@@ -17,18 +17,18 @@ playground = play()
 
 # %% [markdown] lang="en"
 # **The answer leaves first; the tasks follow in series.** The button becomes **Stop** while work goes
-# on: it kills the server, and the figure shows what is lost. Tab leads from control to control, Enter
-# presses the button.
+# on: it kills the server, and the figure shows what is lost. Tab leads from control to control, arrow
+# keys change a value, Enter presses the button. After reloading the page, run the cell again.
 #
 # **Guess first:** three tasks in threads; `blocking_in_async` with five requests at once; `compute` in
-# threads, then in processes; the second task fails, in each.
+# threads, then in processes? And if the second task fails, in each?
 
 # %% [markdown] lang="zh"
 # **应答先走，任务随后一个接一个。** 活没做完时，按钮变成 **Stop**：按下就杀掉服务器，图上会画出丢了什么。用 Tab
-# 在各项之间移动，用回车按按钮。
+# 在各项之间移动，用方向键改值，用回车按按钮。刷新页面之后，请重新运行这一格。
 #
-# **先猜**再按：三个任务各开一个线程；`blocking_in_async` 加五个并发请求；`compute` 先用线程、再用进程；
-# 每一种里让第二个任务出错。
+# **先猜**再按：三个任务各开一个线程；`blocking_in_async` 加五个并发请求；`compute` 先用线程、再用进程。
+# 如果第二个任务出错，又会怎样？
 
 # %% [markdown] lang="en"
 # ## The same by hand
