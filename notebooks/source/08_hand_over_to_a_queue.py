@@ -272,7 +272,7 @@ growth(computing, x="workers")
 # **等待型的活，多一个 worker 就快一分；计算型的只快到核数为止。** 换成二十个只是等待的后台任务，0.1 秒就全做完了：
 # 在一台机器上，队列从来不是最快的。它换来的是：活不会丢，而且下一个 worker 可以放到另一台机器上。
 
-# %% [markdown] lang="en"
+# %% [markdown] lang="en" tags=["long"]
 # ## When to choose which
 #
 # | | background task | thread | process pool | queue |
@@ -286,7 +286,7 @@ growth(computing, x="workers")
 # | to be run besides | nothing | nothing | nothing | a broker and workers |
 # | choose it for | what may be lost | hardly ever | computing that may be lost | what must be done |
 
-# %% [markdown] lang="zh"
+# %% [markdown] lang="zh" tags=["long"]
 # ## 什么时候选哪个
 #
 # | | 后台任务 | 线程 | 进程池 | 队列 |
