@@ -21,7 +21,7 @@ import pandas as pd
 from fastapi import FastAPI
 
 import server
-from lab import Queue, Traces, delivery, growth, serve, timeline
+from lab import Queue, Traces, check, delivery, growth, serve, timeline
 
 # %% [markdown] lang="en"
 # A **broker** keeps messages; a **worker**, a process of its own, takes one, works on it, and then
@@ -339,13 +339,14 @@ assert set(answers["status"]) == {503} and "finished" in set(answers["work"])
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** Kill the broker with ten deliveries waiting (freeze the worker first), restart it, thaw the
-# worker. How many effects are there in the end?
+# **1.** In a queue `own` with one worker, kill the broker with ten deliveries waiting (`queued`; freeze the
+# worker first), restart it, thaw the worker. How many effects are there in the end?
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 让十次投递在队里等着（先冻住 worker），杀掉 broker，再重启它，最后解冻 worker。最终有几次效果？
+# **1.** 另开一个队列 `own`，一个 worker。让十次投递（`queued`）在队里等着（先冻住 worker），杀掉 broker，再重启它，
+# 最后解冻 worker。最终有几次效果？
 
 # %% tags=["solution"]
 own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.05)
@@ -356,17 +357,22 @@ own.broker.kill()
 own.broker.restart()
 own.workers[0].thaw()
 queued.wait(60)
-assert sum(own.effects.tally.values()) == 10
+
+# %%
+check(
+    all_are_over=lambda: len(queued) == 10 and all(trace.settled for trace in queued),
+    each_has_one_effect=lambda: sum(own.effects.tally.values()) == 10,
+)
 
 # %% [markdown] lang="en"
-# **2.** A delivery that kills its worker every time must not do so for ever. Where does it lie after
-# three attempts? Call `own.effects.begin(id, "killed")` three times, as three dying workers would,
-# send that id, and look at `own.effects.aside`. Then `own.replay(id)`.
+# **2.** A delivery that kills its worker every time must not do so for ever. Take one, with its `name`
+# (the `X-GitHub-Delivery`), and call `own.effects.begin(name, "killed")` three times, as three dying
+# workers would. Send it, keep `aside = own.effects.aside`, then `own.replay(name)`.
 
 # %% [markdown] lang="zh"
-# **2.** 每次都弄死 worker 的投递，不能没完没了。试过三次之后它在哪里？调用三次
-# `own.effects.begin(id, "killed")`（三个死去的 worker 留下的就是这个），再投递这个 id，看看
-# `own.effects.aside`，然后 `own.replay(id)`。
+# **2.** 每次都弄死 worker 的投递，不能没完没了。取一次投递，记下它的 `name`（即 `X-GitHub-Delivery`），调用三次
+# `own.effects.begin(name, "killed")`（三个死去的 worker 留下的就是这个），再投出去，留下
+# `aside = own.effects.aside`，然后 `own.replay(name)`。
 
 # %% tags=["solution"]
 poison = delivery("push")
@@ -378,8 +384,12 @@ web.post(QUEUE, **delivery("push")).wait()  # one worker: it comes after
 aside = own.effects.aside
 own.replay(name)
 web.post(QUEUE, **delivery("push")).wait()
-assert [each.delivery for each in aside] == [name]
-assert name in own.effects.done
+
+# %%
+check(
+    it_lay_aside=lambda: [each.delivery for each in aside] == [name],
+    it_was_done_when_replayed=lambda: name in own.effects.done,
+)
 
 # %% [markdown] lang="en"
 # **In practice.** A worker on another machine needs this code and one variable:
