@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checking import check as check
     from .deliveries import delivery as delivery
     from .figures import backlog as backlog
     from .figures import growth as growth
@@ -30,6 +31,7 @@ _ROOMS = {
     "Trace": "traces",
     "Traces": "traces",
     "backlog": "figures",
+    "check": "checking",
     "delivery": "deliveries",
     "growth": "figures",
     "heartbeat": "figures",
