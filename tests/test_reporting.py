@@ -28,7 +28,7 @@ from lab import Trace, timeline
 timeline(Trace("1", 0.0, status=202, answered=0.01, responded=0.01, returned=0.02))
 
 # %% tags=["{tag}"]
-display({{"text/html": "<table><caption>verdicts</caption></table>"}}, raw=True)
+display({{"text/html": '<table><tr><td><a href="01_a.ipynb">verdicts</a></table>'}}, raw=True)
 
 # %%
 slider = {{"application/vnd.jupyter.widget-view+json": {{"model_id": "1"}}}}
@@ -118,16 +118,18 @@ def test_figures_say_what_they_show(report: tuple[Path, dict[str, str]]) -> None
         assert all(alt and alt.startswith("Timeline") for alt in figures)
 
 
-def test_the_first_page_shows_each_lesson_and_where_it_was_measured(
+def test_the_first_page_opens_with_the_verdicts_and_shows_where_they_were_measured(
     report: tuple[Path, dict[str, str]],
 ) -> None:
     for name in ("index.html", "index.zh.html"):
         html = (report[0] / name).read_text(encoding="utf-8")
-        first, second = html.split("<li>")[1:3]
-        assert "<img alt=" in first
-        assert "verdicts" not in first
-        assert "verdicts" in second
-        assert "<img" not in second
+        front, first, second = html.split("<li>")[:3]
+        language = "zh" if "zh" in name else "en"
+        assert front.count(f'<a href="{language}/01_a.html">verdicts</a>') == 1
+        assert "<img" not in front
+        for lesson in (first, second):
+            assert lesson.count("<img alt=") == 1
+            assert "verdicts" not in lesson
         for fact in ("Python 3.", "starlette", "anyio", "cores", "1.5–2.5 "):
             assert fact in html
 
@@ -137,11 +139,12 @@ def test_links_lead_from_page_to_page_and_those_outside_become_text(
 ) -> None:
     english = Page(report[0] / "en" / "01_a.html").links
     assert {link for link in english if not link.startswith("#")} == {
-        "02_b.html", "02_b.html#2.-Send-one", "../zh/01_a.html", "../index.html",
+        "01_a.html", "02_b.html", "02_b.html#2.-Send-one", "../zh/01_a.html", "../index.html",
     }  # fmt: skip
     chinese = Page(report[0] / "zh" / "01_a.html").links
     assert {link for link in chinese if not link.startswith("#")} == {
-        "02_b.html", "../en/01_a.html", "../index.zh.html", "https://example.org/a.ipynb",
+        "01_a.html", "02_b.html", "../en/01_a.html", "../index.zh.html",
+        "https://example.org/a.ipynb",
     }  # fmt: skip
     assert {"en/01_a.html", "en/02_b.html#2.-Send-one"} <= {*Page(report[0] / "index.html").links}
 
