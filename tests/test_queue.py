@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,14 @@ def test_a_broker_that_is_away_is_no_error_of_the_service_and_tells_no_secret(
 def test_what_the_endpoint_refuses_never_reaches_the_queue() -> None:
     too_long = post(content=b"x" * (server.settings.MAX_BODY_BYTES + 1))
     assert too_long.status_code == 413
+
+
+def test_a_delivery_is_acknowledged_when_it_is_done() -> None:
+    for url in ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"):
+        configured = celery_app(url, "q", 1.0).conf
+        assert configured.task_acks_late
+        assert configured.task_reject_on_worker_lost
+        assert configured.worker_prefetch_multiplier == 1
 
 
 def test_sending_is_bounded_and_working_is_not() -> None:
@@ -188,6 +197,39 @@ def test_a_killed_broker_comes_back_with_all_that_it_had_accepted(queue: Queue, 
     accepted.wait(60)
     assert {task.state for task in accepted.tasks} <= {"finished", "lost"}
     assert all(trace.tasks[-1].state == "finished" for trace in accepted)
+
+
+@pytest.mark.slow
+def test_what_a_killed_worker_had_begun_is_begun_again_and_seen() -> None:
+    with (
+        Queue(workers=1, broker="embedded", WORK_SECONDS=0.5) as queue,
+        serve("server:app", on="process") as web,
+    ):
+        trace = web.burst(QUEUE, [delivery("push")]).wait_started()[0]
+        queue.workers[0].kill()
+        queue.add_workers(1)
+        trace.wait()
+        assert [(task.name, task.runner, task.state) for task in trace.tasks] == [
+            ("process_and_log_webhook", "queue", "lost"),
+            ("process_and_log_webhook", "queue", "finished"),
+        ]
+        lost, again = trace.tasks
+        assert lost.gone is not None
+        assert again.started is not None
+        assert lost.gone < again.started
+        assert trace.finished == again.finished
+
+
+@pytest.mark.slow
+def test_traces_go_on_when_the_server_is_killed(queue: Queue) -> None:
+    web = serve("server:app", on="process")
+    queue.workers[0].freeze()
+    traces = web.burst(QUEUE, [delivery("push") for _ in range(5)])
+    web.signal(signal.SIGKILL)
+    web.join()
+    assert not any(trace.settled for trace in traces)
+    queue.workers[0].thaw()
+    assert {task.state for task in traces.wait().tasks} == {"finished"}
 
 
 @pytest.mark.slow
