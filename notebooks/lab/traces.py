@@ -118,10 +118,18 @@ class Trace:
     @property
     def finished(self) -> float | None:
         """When the last of its work ended; `responded` when it left none; None if work was lost."""
-        if not self.settled or any(task.state == "lost" for task in self.tasks):
+        lost = (task for task in self.tasks if task.state == "lost")
+        if not self.settled or not all(self._begun_again(task) for task in lost):
             return None
         ends = [task.finished for task in self.tasks if task.finished is not None]
         return max([*ends, *([] if self.responded is None else [self.responded])], default=None)
+
+    def _begun_again(self, lost: Task) -> bool:
+        """Whether a queue has given a dead worker's work to another."""
+        return lost.runner == "queue" and any(
+            task.runner == "queue" and task.added is not None and task.added >= (lost.gone or 0)
+            for task in self.tasks
+        )
 
     def wait(self, timeout: float = 30) -> Self:
         """Wait until the work behind this request is over.
