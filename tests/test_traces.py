@@ -38,6 +38,13 @@ def test_a_request_is_finished_with_its_last_task() -> None:
     assert over(Task(started=1, finished=3), Task(started=1, finished=2)).finished == 3
     assert over(Task(started=1, finished=3), Task(started=1)).finished is None
     assert over(Task(started=1, finished=3), Task(started=1, gone=2)).finished is None
+
+
+def test_lost_work_of_a_queue_is_finished_when_another_worker_has_done_it() -> None:
+    lost = Task(runner="queue", started=1, gone=2)
+    assert over(lost, Task(runner="queue", added=3, started=3, finished=4)).finished == 4
+    assert over(Task(runner="queue", added=0, started=0, finished=1), lost).finished is None
+    assert over(lost, Task(runner="thread", added=3, started=3, finished=4)).finished is None
     assert over(Task(started=1, finished=3), Task(gone=2)).finished == 3
 
 
