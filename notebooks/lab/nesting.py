@@ -5,17 +5,20 @@ from __future__ import annotations
 import queue
 import subprocess
 import sys
+import time
 
 from jupyter_client.manager import KernelManager
 
-PATIENCE = 3.0
+PATIENCE = 0.3
+LONGEST = 30.0
 
 
 def run_all(*cells: str) -> list[str]:
     """Queue cells in a fresh kernel, all at once as Run All does; tell of each what became of it.
 
-    One of: ran, raised (with the error's name), lost. A cell is lost when the kernel has been
-    silent for a while and has not run it.
+    One of: ran, raised (with the error's name), lost. A kernel runs cells in the order in which
+    they came: one is lost when a cell sent after it, once the kernel was silent, has run before
+    it; or when it has not run after `LONGEST` seconds.
     """
     manager = KernelManager(kernel_name="python3", transport_encryption="auto")
     manager.start_kernel()
@@ -25,12 +28,17 @@ def run_all(*cells: str) -> list[str]:
         client.wait_for_ready(timeout=60)
         queued = [client.execute(cell, stop_on_error=False) for cell in cells]
         fate = dict.fromkeys(queued, "lost")
-        while "lost" in fate.values():
+        probes: set[str] = set()
+        deadline = time.monotonic() + LONGEST
+        while "lost" in fate.values() and time.monotonic() < deadline:
             try:
                 reply = client.get_shell_msg(timeout=PATIENCE)
             except queue.Empty:
-                break
+                probes.add(client.execute("", silent=True))
+                continue
             content, cell = reply["content"], reply["parent_header"].get("msg_id")
+            if cell in probes:
+                break
             if cell in fate:
                 error = content.get("ename")
                 fate[cell] = f"raised {error}" if error else "ran"

@@ -112,31 +112,35 @@ class Sender:
         at_once: int,
         stop: threading.Event,
     ) -> None:
-        async with stamping_async_client(self.url) as client:
+        async def send(client: httpx.AsyncClient, trace: Trace, options: dict[str, Any]) -> None:
+            self._ledger.open(trace)
+            sending.set(trace)
+            try:
+                options = self._tied(trace, options)
+                answer(trace, await client.request(trace.method, trace.path, **options))
+            except httpx.TransportError as error:
+                cut(trace, error)
 
-            async def send(trace: Trace, options: dict[str, Any]) -> None:
-                self._ledger.open(trace)
-                sending.set(trace)
-                try:
-                    options = self._tied(trace, options)
-                    answer(trace, await client.request(trace.method, trace.path, **options))
-                except httpx.TransportError as error:
-                    cut(trace, error)
-
-            async def send_one_after_another(queue: Iterable[tuple[Trace, dict[str, Any]]]) -> None:
+        async def send_one_after_another(queue: Iterable[tuple[Trace, dict[str, Any]]]) -> None:
+            # A client of its own: httpx looks through all its connections for every request.
+            async with stamping_async_client(self.url) as client:
                 for trace, options in queue:
                     if stop.is_set():
                         return
-                    await send(trace, options)
+                    await send(client, trace, options)
 
-            async with asyncio.TaskGroup() as group:
-                if at is None:
-                    queue = iter(pairs)
-                    for _ in range(at_once):
-                        group.create_task(send_one_after_another(queue))
-                    return
+        async def send_on_schedule(at: Sequence[float]) -> None:
+            async with stamping_async_client(self.url) as client, asyncio.TaskGroup() as group:
                 async for index in due(at, stop):
-                    group.create_task(send(*pairs[index]))
+                    group.create_task(send(client, *pairs[index]))
+
+        if at is not None:
+            await send_on_schedule(at)
+            return
+        async with asyncio.TaskGroup() as group:
+            queue = iter(pairs)
+            for _ in range(min(at_once, len(pairs))):
+                group.create_task(send_one_after_another(queue))
 
     def _exchange(self, client: httpx.Client, trace: Trace, options: dict[str, Any]) -> None:
         self._ledger.open(trace)

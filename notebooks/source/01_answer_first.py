@@ -11,7 +11,12 @@
 # **要备**：什么都不用，服务器就在下面启动。
 
 # %%
-from lab import delivery, scatter, sequence, serve, timeline
+import time
+
+import httpx
+from fastapi import BackgroundTasks, Response
+
+from lab import check, delivery, scatter, sequence, serve, timeline
 from server import app
 
 web = serve(app)
@@ -159,17 +164,81 @@ large = web.post("/webhook-test", **delivery("push_large")).wait()
 large.received, large.responded, large.tasks[0].started
 
 # %% [markdown] lang="en"
+# ## How soon is "at once"?
+#
+# The same delivery, but its sender hands it over in four pieces, a tenth of a second apart. **Guess:**
+# when does the server know of the request, and when does it answer?
+
+# %% [markdown] lang="zh"
+# ## “立刻”是多快？
+#
+# 还是同样的投递，只是发送方把它分成四块，每隔十分之一秒交出一块。**先猜**：服务器什么时候知道有这个请求，
+# 什么时候才应答？
+
+
+# %%
+def slowly(body, pieces=4):
+    size = len(body) // pieces + 1
+    for start in range(0, len(body), size):
+        time.sleep(0.1)
+        handed_over.append(time.perf_counter())
+        yield body[start : start + size]
+
+
+handed_over = []
+push = delivery("push")
+slow = web.post("/webhook-test", headers=push["headers"], content=slowly(push["content"])).wait()
+slow.received, slow.responded, slow.tasks[0].started
+
+# %% [markdown] lang="en"
+# **"At once" counts from the last byte of the body.** The request was known long before. Meanwhile
+# what has come of the body lies in memory: this is why `server.py` sets a limit to it.
+#
+# And what is "sent"? An answer of 64 MiB this time, to a reader who takes one piece and then pauses.
+# **Guess:** does the task wait for this reader?
+
+# %% [markdown] lang="zh"
+# **“立刻”要从请求体的最后一个字节算起。** 服务器早就知道有这个请求了；还没收完的时候，已到的部分都放在内存里，
+# 所以 `server.py` 给请求体设了上限。
+#
+# 那么，怎样才算“发出”？这回的应答有 64 MiB，读的人取了一块就停下。**先猜**：任务会等他吗？
+
+
+# %%
+@app.get("/download")
+async def download(background_tasks: BackgroundTasks):
+    background_tasks.add_task(time.sleep, 0.1)
+    return Response(bytes(64 * 2**20))
+
+
+with httpx.stream("GET", f"{web.url}/download", trust_env=False) as answer:
+    pieces = answer.iter_raw()
+    read = len(next(pieces))
+    state = web.traces[-1].wait().tasks[0].state
+    unread = sum(map(len, pieces))
+{"task": state, "read by then": read, "still unread": unread}
+
+# %% [markdown] lang="en"
+# **"Sent" means handed over to be sent.** The task was over while most of the answer still lay in the
+# server's memory.
+
+# %% [markdown] lang="zh"
+# **“发出”只是说交出去待发。** 任务都做完了，应答的大部分还留在服务器的内存里。
+
+# %% [markdown] lang="en"
 # ## Check
 
 # %% [markdown] lang="zh"
 # ## 检查
 
 # %%
-for request in [trace, large, *background]:
+for request in [trace, large, slow, *background]:
     assert request.status == 202
     assert request.tasks[0].added < request.responded < request.tasks[0].started
 for request in inline:
     assert request.responded > app.state.work_seconds or not request.tasks
+assert slow.sent + slow.received < handed_over[-1] < slow.sent + slow.responded
+assert state == "finished" and read + unread == 64 * 2**20 and unread > read
 
 # %% [markdown] lang="en"
 # **What we saw**
@@ -188,48 +257,60 @@ for request in inline:
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** Send a body that is not JSON: `web.post("/webhook-test", content=b"not JSON")`. What is the
+# Under each stands a check: run it as often as you like.
+#
+# **1.** Send a body that is not JSON, `content=b"not JSON"`, and call the request `odd`. What is the
 # status, and what did the task log as payload?
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 发一个不是 JSON 的请求体：`web.post("/webhook-test", content=b"not JSON")`。
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
+# **1.** 发一个不是 JSON 的请求体（`content=b"not JSON"`），这个请求就叫 `odd`。
 # 状态码是多少？任务把什么当作内容记进了日志？
 
 # %% tags=["solution"]
-odd = web.post("/webhook-test", content=b"not JSON").wait()
-assert odd.status == 202
-assert any("Invalid JSON" in line for line in odd.log)
+odd = web.post("/webhook-test", content=b"not JSON")
+odd.status, odd.wait().log
+
+# %%
+check(
+    accepted=lambda: odd.status == 202,
+    logged_as_invalid=lambda: any("Invalid JSON" in line for line in odd.wait().log),
+)
 
 # %% [markdown] lang="en"
-# **2.** Most tests of FastAPI apps use `TestClient`. Time one call of it
-# (`time.perf_counter()` before and after). Why is it of no use for this lesson?
+# **2.** Most tests of FastAPI apps use `TestClient`. Time one call of it, or of httpx's `ASGITransport`
+# (`time.perf_counter()` before and after); call the seconds `took`. Why is it of no use for this lesson?
 
 # %% [markdown] lang="zh"
-# **2.** FastAPI 应用的测试大多用 `TestClient`。给它的一次调用计时（前后各取一次
-# `time.perf_counter()`）。为什么它不能用来上这一课？
+# **2.** FastAPI 应用的测试大多用 `TestClient`。给它（或 httpx 的 `ASGITransport`）的一次调用计时：前后各取
+# 一次 `time.perf_counter()`，秒数就叫 `took`。为什么它不能用来上这一课？
 
 # %% tags=["solution"]
-import time
-
-import httpx
-
 before = time.perf_counter()
 client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lab")
 await client.post("/webhook-test", **delivery("push"))
-assert time.perf_counter() - before > app.state.work_seconds  # it waits for the tasks too
+took = time.perf_counter() - before  # it waits for the tasks too
+
+# %%
+check(waited_for_the_task=lambda: took > app.state.work_seconds)
 
 # %% [markdown] lang="en"
-# **3.** Draw `/webhook-test/thread` as a timeline. Which of the two order claims above fails there?
+# **3.** Send a delivery to `/webhook-test/thread`, call the request `threaded`, and draw it as a timeline.
+# Which of the two order claims above fails there?
 
 # %% [markdown] lang="zh"
-# **3.** 把 `/webhook-test/thread` 画成时间线。上面关于次序的两个说法，哪一个在那里不成立？
+# **3.** 给 `/webhook-test/thread` 发一次投递，这个请求就叫 `threaded`，画成时间线。
+# 上面关于次序的两个说法，哪一个在那里不成立？
 
 # %% tags=["solution"]
-threaded = web.post("/webhook-test/thread", **delivery("push")).wait()
-timeline(threaded)
-assert threaded.tasks[0].runner == "thread"  # it may start before the response has left
+threaded = web.post("/webhook-test/thread", **delivery("push"))
+timeline(threaded)  # the work may start before the response has left
+
+# %%
+check(run_by_a_thread=lambda: threaded.wait().tasks[0].runner == "thread")
 
 # %% [markdown] lang="en"
 # **In practice.** Answer at once when the sender needs nothing but "I have it": GitHub waits 10 s for

@@ -15,7 +15,7 @@ import time
 
 from fastapi import BackgroundTasks, FastAPI
 
-from lab import Trace, growth, serve, timeline
+from lab import Trace, check, growth, serve, timeline
 
 # %% [markdown] lang="en"
 # An app of our own this time, with the guide's `task_1` and `task_2`. Any ASGI app can be served and
@@ -162,14 +162,19 @@ assert max(starts) < min(ends)  # all five were at work together
 # %% [markdown] lang="en"
 # ## Exercises
 #
+# Under each stands a check: run it as often as you like.
+#
 # **1.** Three pieces of work of 0.2 s should end after about 0.2 s, not 0.6 s, and still run behind the
-# answer. Write an endpoint with *one* task that runs them side by side (`asyncio.gather`).
+# answer. Write an endpoint with *one* task that runs them side by side (`asyncio.gather`), send it a
+# request, and call that `together`.
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
 # **1.** 三件各要 0.2 秒的活，希望约 0.2 秒（而不是 0.6 秒）做完，而且仍在应答之后进行。写一个端点，
-# 只登记*一个*任务，让它们并行（`asyncio.gather`）。
+# 只登记*一个*任务，让它们并行（`asyncio.gather`）；再向它发一个请求，就叫 `together`。
 
 # %% tags=["solution"]
 import asyncio
@@ -184,16 +189,22 @@ async def gathered(background_tasks: BackgroundTasks):
     background_tasks.add_task(side_by_side)
 
 
-together = web.post("/gathered").wait()
-assert len(together.tasks) == 1
-assert together.responded < together.tasks[0].started
+together = web.post("/gathered")
+timeline(together)
+
+# %%
+check(
+    one_task=lambda: len(together.wait().tasks) == 1,
+    after_the_answer=lambda: together.responded < together.tasks[0].started,
+)
 
 # %% [markdown] lang="en"
 # **2.** `add_task(task_1)` and `add_task(task_1())` differ by two characters. What does the second one
-# do to the answer? Look at `trace.log`.
+# do to the answer? Call your request `mistake`, and look at its `log`.
 
 # %% [markdown] lang="zh"
-# **2.** `add_task(task_1)` 和 `add_task(task_1())` 只差两个字符。后者对应答有什么影响？看看 `trace.log`。
+# **2.** `add_task(task_1)` 和 `add_task(task_1())` 只差两个字符。后者对应答有什么影响？你的请求就叫
+# `mistake`，看看它的 `log`。
 
 
 # %% tags=["solution"]
@@ -202,9 +213,14 @@ async def called(background_tasks: BackgroundTasks):
     background_tasks.add_task(task_1())
 
 
-mistake = web.post("/called").wait()
-assert mistake.tasks[0].state == "failed"  # None is not callable; task_1 ran before the answer
-assert any("TypeError" in line for line in mistake.log)
+mistake = web.post("/called")
+timeline(mistake)  # task_1 ran before the answer; what was added is its None, not callable
+
+# %%
+check(
+    failed=lambda: mistake.wait().tasks[0].state == "failed",
+    type_error=lambda: any("TypeError" in line for line in mistake.wait().log),
+)
 
 # %% [markdown] lang="en"
 # **In practice.** Add as separate tasks what must happen in order, and put what may happen together

@@ -13,11 +13,12 @@
 # %%
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio.to_thread
 from fastapi import BackgroundTasks, FastAPI
 
-from lab import heartbeat, serve, steps, timeline
+from lab import check, heartbeat, serve, steps, timeline
 from lab.nesting import last_line, run_all
 
 # %% tags=["app"]
@@ -78,11 +79,11 @@ runs = {kind: under_heartbeat(kind) for kind in KINDS}
 
 # %% [markdown] lang="en"
 # **A `def` task runs on a thread of the pool, an `async def` on the event loop**, whatever it does
-# there. The guide's "loop or thread pool" depends on three letters and a space before your function.
+# there. The guide's "loop or thread pool" hangs on one word, the `async` before your function.
 
 # %% [markdown] lang="zh"
 # **`def` 任务在线程池的线程里跑，`async def` 在事件循环上跑**，不管它在那里干什么。指南所说的“事件循环或线程池”，
-# 就看函数前面有没有 `async`。
+# 就看函数前面有没有 `async` 这个词。
 
 # %% [markdown] lang="en"
 # ## The others
@@ -151,13 +152,13 @@ web.get("/limit").body
 # %% [markdown] lang="en"
 # ## Endpoints wait in the same line
 #
-# `/report` is a `def` endpoint and does nothing. **Guess:** how long is its answer when 80 tasks of
-# half a second have just begun?
+# `/report` is a `def` endpoint and does nothing. **Guess:** how long does its answer take when 80 tasks
+# of half a second have just come?
 
 # %% [markdown] lang="zh"
 # ## 端点也排在同一条队里
 #
-# `/report` 是一个 `def` 端点，什么也不做。**先猜**：80 个半秒的任务刚开始时，它要多久才应答？
+# `/report` 是一个 `def` 端点，什么也不做。**先猜**：刚来了 80 个半秒的任务，它要多久才应答？
 
 # %%
 busy = web.burst("/run/plain", [{}] * 80, at_once=80)
@@ -186,26 +187,28 @@ steps(ten=ten)
 # %% [markdown] lang="en"
 # ## The notebook has a loop too
 #
-# Cells run on an event loop. Half the web advises `nest_asyncio` for a server in a notebook. Run All
-# queues every cell at once; **guess** which of these four run.
+# Cells run on an event loop. Half the web advises `nest_asyncio` for a server in a notebook; there is also
+# a fork of it, `nest_asyncio2`, which is still looked after. Run All queues every cell at once. **Guess**
+# which of these four run: with the old package, with the fork, and with a plain `await`.
 
 # %% [markdown] lang="zh"
 # ## notebook 自己也有事件循环
 #
-# 单元格就跑在一个事件循环上。要在 notebook 里启动服务器，网上一半的文章都推荐 `nest_asyncio`。Run All 会把所有单元格
-# 一次排进队里；**先猜**：下面四个单元格，哪几个会运行？
+# 单元格就跑在一个事件循环上。要在 notebook 里启动服务器，网上一半的文章都推荐 `nest_asyncio`；它还有
+# 一个仍在维护的分支 `nest_asyncio2`。Run All 会把所有单元格一次排进队里。**先猜**：下面四个单元格，用旧的包、
+# 用分支、直接 `await`，各有哪几个会运行？
 
 # %%
 drive = "import asyncio; asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.2))"
-nested = {
-    name: run_all(f"import {name}; {name}.apply()", drive, "'third'", "'fourth'")
-    for name in ("nest_asyncio", "nest_asyncio2")
+first_two = {
+    "nest_asyncio": ("import nest_asyncio; nest_asyncio.apply()", drive),
+    "nest_asyncio2": ("import nest_asyncio2; nest_asyncio2.apply()", drive),
+    "await": ("import asyncio", "await asyncio.sleep(0.2)"),
 }
+with ThreadPoolExecutor() as pool:  # three kernels, side by side
+    fates = pool.map(lambda cells: run_all(*cells, "'third'", "'fourth'"), first_two.values())
+nested = dict(zip(first_two, fates))
 nested
-
-# %%
-nested["await"] = run_all("import asyncio", "await asyncio.sleep(0.2)", "'third'", "'fourth'")
-nested["await"]
 
 # %% [markdown] lang="en"
 # `serve(app, on="kernel")` puts a server on the kernel's own loop, with the fork. A cell that waits for
@@ -294,32 +297,56 @@ assert all(fates == ["ran"] * 4 for fates in nested.values())
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** `blocking` must stay `async def`, and the heartbeat must live. Change its one line.
+# Under each stands a check: run it as often as you like.
+#
+# **1.** Write `blocking` anew, still as `async def`, so that the heartbeat lives on. Send it a request,
+# `mended`, under `web.heartbeat()`, and call the beats `alive`. (A server in a process keeps the app that it
+# was given: put the new function into `KINDS`, and `serve` again.)
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** `blocking` 必须仍是 `async def`，但心跳不能停。只改它的一行。
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
+# **1.** 重写 `blocking`：仍是 `async def`，但心跳不能停。在 `web.heartbeat()` 之下向它发一个请求，就叫 `mended`，
+# 那些心跳就叫 `alive`。（另一个进程里的服务器用的是当初交给它的应用：把新函数放进 `KINDS`，再 `serve` 一次。）
 
 
 # %% tags=["solution"]
-async def unblocked():
+async def blocking():
     await asyncio.to_thread(time.sleep, 0.5)
 
 
-KINDS["unblocked"] = unblocked
+KINDS["blocking"] = blocking
 web = serve(app, on="process")
-mended = web.post("/run/unblocked").wait()
-assert {task.runner for task in mended.tasks} == {"background", "executor"}
+with web.heartbeat() as alive:
+    mended = web.post("/run/blocking").wait()
+
+
+# %%
+def during(beat, request):
+    began, ended = request.tasks[0].started, request.tasks[0].finished
+    return request.sent + began < beat.sent < beat.sent + beat.answered < request.sent + ended
+
+
+check(
+    still_on_the_loop=lambda: mended.tasks[0].where == "loop",
+    heartbeat_lives=lambda: any(during(beat, mended) for beat in alive),
+)
 
 # %% [markdown] lang="en"
-# **2.** How many `friendly` tasks run at once when 100 requests come? Count from the traces.
+# **2.** How many `friendly` tasks run at once when 100 requests come? Count from the traces of `loop`, and
+# call the number `friends`.
 
 # %% [markdown] lang="zh"
-# **2.** 一百个请求同时来，有多少个 `friendly` 任务在同时跑？从 traces 里数出来。
+# **2.** 一百个请求同时来，有多少个 `friendly` 任务在同时跑？从 `loop` 的 traces 里数出来，这个数就叫 `friends`。
 
 # %% tags=["solution"]
-assert most_at_once(loop) > 40  # no pool limits them
+friends = most_at_once(loop)
+friends
+
+# %%
+check(no_pool_limits_them=lambda: 40 < friends <= len(loop))
 
 # %% [markdown] lang="en"
 # **In practice.** Write `def` for anything that may block: a database driver, `requests`, SMTP. Keep

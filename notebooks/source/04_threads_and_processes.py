@@ -13,12 +13,14 @@
 # %% tags=["app"]
 import asyncio
 import json
+import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from statistics import median
+from subprocess import PIPE, Popen
 
 import httpx
 import pandas as pd
@@ -26,7 +28,7 @@ import psutil
 from fastapi import BackgroundTasks, FastAPI
 from starlette.background import BackgroundTask
 
-from lab import Inbox, heartbeat, serve, timeline
+from lab import Inbox, check, heartbeat, serve, timeline
 from lab.work import crunch
 
 # %% [markdown] lang="en"
@@ -205,7 +207,7 @@ heartbeat(**beats)
 # %% [markdown] lang="en"
 # **Four threads take as long as four tasks: only one of them computes at a time. They even delay the
 # answer, and everyone else's. Processes use the other processors, and disturb hardly anybody.** For heavy
-# computing the guide's threads are no help; its other word, `multiprocessing`, is, as far as a
+# computing the guide's threads do not help. Its other suggestion, `multiprocessing`, does, as long as a
 # processor is free: on a busy machine it gains little.
 
 # %% [markdown] lang="zh"
@@ -213,15 +215,47 @@ heartbeat(**beats)
 # 所以计算密集的活，指南说的线程帮不上忙，它提到的 `multiprocessing` 才行，前提是有处理器空着：机器一忙，就省不了多少时间。
 
 # %% [markdown] lang="en"
+# A pool has another side, too. Here a small program starts one worker, as a server with a pool does, and
+# is killed. **Guess:** what becomes of the worker?
+
+# %% [markdown] lang="zh"
+# 进程池还有另一面。下面这个小程序像带进程池的服务器那样，启动了一个 worker，然后被杀掉。**先猜**：那个 worker 会怎样？
+
+# %%
+program = """
+import os
+from concurrent.futures import ProcessPoolExecutor
+pool = ProcessPoolExecutor(1)
+print(pool.submit(os.getpid).result(), flush=True)
+input()
+"""
+
+# %%
+with Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE) as owner:
+    worker = psutil.Process(int(owner.stdout.readline()))
+    owner.kill()
+gone, orphans = psutil.wait_procs([worker], timeout=0.5)
+print(f"{len(gone)} gone, {len(orphans)} still there")
+worker.kill()
+
+# %% [markdown] lang="en"
+# **It is still there, and waits for ever for work.** SIGKILL left its owner no time to end it. The lab ends
+# such workers together with their server; in production that is up to you, or to the container.
+
+# %% [markdown] lang="zh"
+# **它还在，一直等着再也不会来的活。** SIGKILL 没给主进程留下收拾的机会。在这个实验室里，服务器一停，这样的 worker 也会
+# 一并结束；到了生产环境，就得靠你自己或者容器了。
+
+# %% [markdown] lang="en"
 # ## What a thousand waiting pieces hold
 #
 # The guide calls threads expensive and tasks cheap. **Guess:** a thousand pieces of work wait for a
-# signal, as async tasks and as threads: how much memory does each hold?
+# signal, half of them as async tasks, half as threads: how much memory does each hold?
 
 # %% [markdown] lang="zh"
 # ## 一千件等着的活占多少
 #
-# 指南说线程贵、任务便宜。**先猜**：一千件活都在等一个信号，一次用异步任务，一次用线程，每件各占多少内存？
+# 指南说线程贵、任务便宜。**先猜**：一千件活都在等一个信号，一半是异步任务，一半是线程，每件各占多少内存？
 
 
 # %% tags=["app"]
@@ -260,14 +294,16 @@ async def go():
 def held(way):
     server = serve(waiting, on="process")
     before = pd.Series(json.loads(server.get("/memory").body))
-    pieces = server.burst(f"/{way}", [{}] * 1000).wait_started()
+    pieces = server.burst(f"/{way}", [{}] * 500).wait_started()
     after = pd.Series(json.loads(server.get("/memory").body))
     server.post("/go")
     pieces.wait(60)
-    return (after - before) / 1000
+    return (after - before) / len(pieces)
 
 
-pd.DataFrame({way: held(way) for way in ("task", "thread")}).round(1)  # KiB for each piece
+with ThreadPoolExecutor() as pool:  # both servers at once
+    by_way = dict(zip(("task", "thread"), pool.map(held, ("task", "thread"))))
+pd.DataFrame(by_way).round(1)  # KiB for each piece
 
 # %% [markdown] lang="en"
 # And the start itself: from the call until a `def` that does nothing has run, in microseconds. One such
@@ -304,7 +340,7 @@ dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 # quicker to start: it is handed to a thread too, and its end is handed back.
 
 # %% [markdown] lang="zh"
-# **实际内存两者差不多；线程多占的是地址空间，而且没有什么限制它的个数。** 等着的任务也不是白等：它让整个请求都留在内存里。
+# **实际内存两者差不多；线程多占的是地址空间，而且没有什么限制它的个数。** 等着的任务也有代价：它让整个请求都留在内存里。
 # 同步任务启动也不更快：它同样要交给一个线程，做完还要再交回来。
 
 # %% [markdown] lang="en"
@@ -355,10 +391,11 @@ seen
 
 # %% [markdown] lang="en"
 # **Tasks see the request's context; a plain thread does not.** (Newer Pythons may hand it on to
-# threads.)
+# threads.) The call to the other API is ordinary code: in a `def` task a thread waits for it, not the loop.
 
 # %% [markdown] lang="zh"
-# **任务看得见请求的上下文，普通线程看不见。**（较新的 Python 可能会传给线程。）
+# **任务看得见请求的上下文，普通线程看不见。**（较新的 Python 可能会传给线程。）调用别的 API 则没有什么特别：
+# 写在 `def` 任务里，等结果的就是线程，而不是事件循环。
 
 # %% [markdown] lang="en"
 # ## Check
@@ -374,6 +411,7 @@ states = {task.state for each in ten.values() for task in each.tasks}
 assert states == {"finished"}
 assert len({task.where for task in ten["threads"].tasks}) > 1
 assert len({task.where for task in ten["processes"].tasks}) <= 2
+assert orphans == [worker] and not gone
 one_by_one = computed["tasks", 4].tasks
 assert all(a.finished <= b.started for a, b in zip(one_by_one, one_by_one[1:]))
 assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
@@ -395,18 +433,20 @@ assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
 # %% [markdown] lang="en"
 # ## Exercises
 #
+# Under each stands a check: run it as often as you like.
+#
 # **1.** Ten sleeping pieces in *one* sync task, side by side, at most five at a time: which pool of the
-# standard library does it?
+# standard library does it? Call your request `pooled`.
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 在*一个*同步任务里让十件睡觉的活并行，同时最多五件：标准库里哪个池能做到？
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
+# **1.** 在*一个*同步任务里让十件睡觉的活并行，同时最多五件：标准库里哪个池能做到？你的请求就叫 `pooled`。
+
 
 # %% tags=["solution"]
-from concurrent.futures import ThreadPoolExecutor
-
-
 def five_at_a_time():
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(time.sleep, [0.1] * 10))
@@ -417,14 +457,27 @@ async def five(background_tasks: BackgroundTasks):
     background_tasks.add_task(five_at_a_time)
 
 
-pooled = traveller.post("/five").wait()
-assert sum(task.runner == "executor" for task in pooled.tasks) == 10
+pooled = traveller.post("/five")
+timeline(pooled)
+
+
+# %%
+def of(runner):
+    return [task for task in pooled.wait().tasks if task.runner == runner]
+
+
+check(
+    one_task=lambda: len(of("background")) == 1,
+    ten_pieces=lambda: len(of("executor")) == 10,
+    five_at_a_time=lambda: len({piece.where for piece in of("executor")}) <= 5,
+)
 
 # %% [markdown] lang="en"
-# **2.** Hand the context variable to the thread: `contextvars.copy_context().run`.
+# **2.** Hand the context variable to the thread: `contextvars.copy_context().run`. Let `in_thread` see
+# "ada".
 
 # %% [markdown] lang="zh"
-# **2.** 把上下文变量交给线程：`contextvars.copy_context().run`。
+# **2.** 把上下文变量交给线程：`contextvars.copy_context().run`，让 `in_thread` 看到 “ada”。
 
 # %% tags=["solution"]
 from contextvars import copy_context
@@ -437,7 +490,9 @@ async def carried():
 
 
 traveller.post("/carried").wait()
-assert seen["thread"] == "ada"
+
+# %%
+check(thread_sees_it=lambda: seen["thread"] == "ada")
 
 # %% [markdown] lang="en"
 # **In practice.** Background tasks for short work that may wait its turn; `gather` or a thread pool inside

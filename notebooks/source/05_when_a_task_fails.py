@@ -22,7 +22,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, R
 from fastapi.responses import JSONResponse
 from starlette.background import BackgroundTask
 
-from lab import delivery, serve, timeline
+from lab import check, delivery, serve, timeline
 
 # %% tags=["app"]
 app = FastAPI()
@@ -221,9 +221,14 @@ lost = {path: web.post(path).wait() for path in ("/raised", "/returned", "/own")
 
 
 # %% tags=["app"]
-def session():
+def session(background_tasks: BackgroundTasks):
     yield
     log.warning("session closed")
+    background_tasks.add_task(tidy)
+
+
+def tidy():
+    log.warning("tidied up")
 
 
 def use():
@@ -246,9 +251,23 @@ scopes = {path: web.post(path).wait() for path in ("/request-scope", "/function-
 # %% [markdown] lang="en"
 # **By default it closes after the tasks; with `scope="function"`, before them.** A session held through
 # slow tasks is a connection that the pool lacks meanwhile.
+#
+# The dependency adds a task of its own after its `yield`. **Guess:** does `tidy` run?
 
 # %% [markdown] lang="zh"
 # **默认在任务之后关闭；用 `scope="function"` 则在任务之前。** 慢任务期间一直占着会话，连接池里就少一个连接。
+#
+# 这个依赖在 `yield` 之后还登记了一个自己的任务。**先猜**：`tidy` 会运行吗？
+
+# %%
+{path: [(task.name, task.state) for task in each.tasks] for path, each in scopes.items()}
+
+# %% [markdown] lang="en"
+# **By default it comes too late: the list has been run through already.** With `scope="function"` it is
+# still in time. Once more, nothing says so.
+
+# %% [markdown] lang="zh"
+# **默认情况下它来得太晚：任务列表已经跑完了。** 用 `scope="function"` 还赶得上。这一回同样没有任何提示。
 
 # %% [markdown] lang="en"
 # ## Tests that hide it
@@ -327,9 +346,12 @@ assert handled == []
 assert any("uvicorn.error" in line for line in trace.log)
 assert failing.status == 202 and neighbour.error and alone.status == 200
 assert threaded.tasks[0].state == "failed" and threaded.log == []
+
+# %%
 assert [lost[path].tasks[0].state for path in lost] == ["never ran", "finished", "never ran"]
 assert "task runs" in scopes["/request-scope"].log[0]
 assert "session closed" in scopes["/function-scope"].log[0]
+assert [scopes[path].tasks[-1].state for path in scopes] == ["never ran", "finished"]
 assert [task.name for task in mended.tasks] == ["save", "notify", "report"]
 assert {task.state for task in mended.tasks} == {"finished"}
 assert len(mended.log) == 3
@@ -351,13 +373,18 @@ assert len(mended.log) == 3
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** Keep both the injected task and the response's own: write `/both`, which returns a `Response` and
-# loses nothing.
+# Under each stands a check: run it as often as you like.
+#
+# **1.** Keep both the injected task `save` and the response's own `report`: write `/both`, which returns a
+# `Response` and loses nothing. Call your request `kept`.
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 既要注入的任务，也要响应自己的：写一个 `/both`，返回 `Response`，一个任务也不丢。
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
+# **1.** 注入的任务 `save` 要保住，响应自己的 `report` 也要保住：写一个 `/both`，返回 `Response`，一个任务也不丢。
+# 你的请求就叫 `kept`。
 
 
 # %% tags=["solution"]
@@ -368,21 +395,33 @@ async def both(background_tasks: BackgroundTasks):
     return Response(background=background_tasks)
 
 
-kept = web.post("/both").wait()
-assert [task.state for task in kept.tasks] == ["finished", "finished"]
+kept = web.post("/both")
+timeline(kept)
+
+# %%
+check(
+    both=lambda: {task.name for task in kept.wait().tasks} == {"save", "report"},
+    finished=lambda: {task.state for task in kept.wait().tasks} == {"finished"},
+)
 
 # %% [markdown] lang="en"
 # **2.** Give the neighbour a second chance: `/slow` again on the very connection on which work fails,
-# but behind `/guarded`. Does it live?
+# but behind `/guarded`. Call the two requests `guarding` and `beside`. Does it live?
 
 # %% [markdown] lang="zh"
-# **2.** 再给邻居一次机会：还是在任务会出错的那条连接上发 `/slow`，不过这回排在 `/guarded` 后面。它能活下来吗？
+# **2.** 再给邻居一次机会：还是在任务会出错的那条连接上发 `/slow`，不过这回排在 `/guarded` 后面。
+# 两个请求就叫 `guarding` 和 `beside`。邻居能活下来吗？
 
 # %% tags=["solution"]
 guarding = web.post("/guarded", **delivery("push"))
 beside = web.get("/slow")
-assert beside.error is None and beside.status == 200
-assert "uvicorn.error" not in str(guarding.wait().log)  # nothing reached the server
+timeline([guarding, beside])
+
+# %%
+check(
+    neighbour_lives=lambda: beside.status == 200,
+    nothing_reached_the_server=lambda: "uvicorn.error" not in str(guarding.wait().log),
+)
 
 # %% [markdown] lang="en"
 # **In practice.** Wrap every task in something like `guarded`. Alert on what it logs, with the delivery's

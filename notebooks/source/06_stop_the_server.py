@@ -21,7 +21,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import pandas as pd
 from fastapi import BackgroundTasks, FastAPI
 
-from lab import lanes, serve
+from lab import check, lanes, serve
 
 # %% [markdown] lang="en"
 # Each kind of work has a lane of its own: sync tasks, async tasks, a thread, a daemon thread. The
@@ -306,37 +306,62 @@ assert list(outcome["plain"]) == ["lost", "lost", "finished", "lost", "finished"
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** Give the server no grace at all: `timeout_graceful_shutdown=0`. What is left of the work?
+# Under each stands a check: run it as often as you like.
+#
+# **1.** Give the server no grace at all: `timeout_graceful_shutdown=0`. What is left of the work? Call its
+# traces `graceless`.
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 一点宽限也不给：`timeout_graceful_shutdown=0`。活还剩下什么？
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
+# **1.** 一点宽限也不给：`timeout_graceful_shutdown=0`。活还剩下什么？它的 traces 就叫 `graceless`。
 
 # %% tags=["solution"]
 graceless = ended_by(SIGTERM, timeout_graceful_shutdown=0).traces
-states = {task.name: task.state for task in graceless.tasks}
-assert [states[name] for name in background] == ["lost", "never ran", "cancelled", "never ran"]
+lanes(graceless)
+
+
+# %%
+def state(name):
+    return next(task.state for task in graceless.tasks if task.name == name)
+
+
+check(
+    sync_cut_off=lambda: state("sync_1") == "lost",
+    async_cancelled=lambda: state("async_1") == "cancelled",
+    queued_never_ran=lambda: state("sync_2") == state("async_2") == "never ran",
+)
 
 # %% [markdown] lang="en"
 # **2.** Serve `app` in *this* process, `serve(app)`, send `/daemon`, stop the server. What has become of
-# the daemon thread, and why?
+# the daemon thread, and why? Call the request `survivor`.
 
 # %% [markdown] lang="zh"
 # **2.** 在*本*进程里启动 `serve(app)`，发一个 `/daemon`，然后停掉服务器。守护线程怎么样了？为什么？
+# 这个请求就叫 `survivor`。
 
 # %% tags=["solution"]
 inside = serve(app)
 survivor = inside.post("/daemon")
 inside.stop()
-assert survivor.tasks[0].state == "running"  # a thread ends with its process, not with the server
+survivor.tasks[0].state  # a thread ends with its process, not with the server
+
+# %%
+check(
+    server_stopped=lambda: [what for what, _ in survivor.ending] == ["stop"],
+    thread_lives_on=lambda: survivor.tasks[0].state in ("running", "finished"),
+)
 
 # %% [markdown] lang="en"
-# **3.** Write an async task that logs how far it got when it is cancelled. Find the line in the
-# trace. Why must it raise the error again?
+# **3.** Write an async task that logs "cancelled", and how far it got, when it is cancelled. Call the
+# request `copied`, end its server without grace, and find the line in the log. Why must the task raise
+# the error again?
 
 # %% [markdown] lang="zh"
-# **3.** 写一个异步任务，被取消时把做到哪里记进日志，再到 trace 里找出那一行。为什么一定要把异常再抛出去？
+# **3.** 写一个异步任务，被取消时在日志里记下 “cancelled” 和做到了哪里。请求就叫 `copied`，不留宽限地结束它的服务器，
+# 再到日志里找出那一行。为什么一定要把异常再抛出去？
 
 
 # %% tags=["solution"]
@@ -358,12 +383,16 @@ copier = serve(app, on="process", log_level="critical", timeout_graceful_shutdow
 copied = copier.post("/copy")
 copier.traces.wait_started()
 copier.signal(SIGTERM)
-copied.wait()
-assert copied.tasks[0].state == "cancelled"
-assert any("cancelled at step" in line for line in copied.log)
+copied.wait().log
+
+# %%
+check(
+    cancelled=lambda: copied.tasks[0].state == "cancelled",
+    logged=lambda: any("cancelled" in line for line in copied.log),
+)
 
 # %% [markdown] lang="en"
-# **In practice.** Docker waits 10 s and Kubernetes 30 s after SIGTERM, then they send SIGKILL: set
+# **In practice.** By default Docker waits 10 s after SIGTERM, Kubernetes 30 s; then comes SIGKILL. Set
 # `timeout_graceful_shutdown` below that, or uvicorn waits until it is killed. Keep tasks short, make
 # them safe to run twice, and give work that must not vanish to a queue before you answer.
 #

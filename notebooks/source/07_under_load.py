@@ -19,7 +19,7 @@ import anyio.to_thread
 import pandas as pd
 from fastapi import BackgroundTasks, FastAPI
 
-from lab import Traces, backlog, knee, poisson, serve
+from lab import Traces, backlog, check, knee, poisson, serve
 from lab.loads import waits
 
 # %% [markdown] lang="en"
@@ -87,7 +87,7 @@ web = serve(app, on="process")
 
 
 # %%
-def load(percent, seconds=0.8):
+def load(percent, seconds=0.6):
     arrivals = poisson(CAPACITY * percent / 100, seconds, seed=8)
     return web.burst("/work", [{}] * len(arrivals), at=arrivals).wait()
 
@@ -120,13 +120,13 @@ backlog(**{f"{percent} %": runs[percent] for percent in (90, 150)})
 # %% [markdown] lang="en"
 # ## The table
 #
-# p50 is what half of the callers see at most; p99 is what one in a hundred exceeds. **Guess** before you
-# look: at 90 %, how far are they apart?
+# How long does work wait? p50: half of it no longer than this; p99: one piece in a hundred longer still.
+# **Guess** before you look: at 90 %, how far are they apart?
 
 # %% [markdown] lang="zh"
 # ## 看表
 #
-# p50：一半的调用方不会超过它；p99：每一百个里有一个比它更久。**先猜**再看：负载 90 % 时，两者差多远？
+# 活要等多久？p50：一半的活不会超过它；p99：每一百件里有一件比它更久。**先猜**再看：负载 90 % 时，两者差多远？
 
 # %%
 table = {percent: pd.Series(waits(run)).quantile([0.5, 0.99]) for percent, run in runs.items()}
@@ -152,7 +152,7 @@ pd.DataFrame(table).T.round(4)
 # %%
 web.get("/level")  # start counting anew
 begin = time.perf_counter()
-steady = load(75, seconds=1.2)
+steady = load(75, seconds=1.0)
 counted = float(web.get("/level").body)
 window = time.perf_counter() - begin
 
@@ -180,7 +180,7 @@ rate = len(stay) / window
 # 许多压测工具等上一个应答回来才发下一个：这是*闭环*。`/inline` 先干活再应答。**先猜**：开环测得出的等待，闭环测得出吗？
 
 # %%
-arrivals = poisson(CAPACITY * 1.3, 0.8, seed=8)
+arrivals = poisson(CAPACITY * 1.3, 0.6, seed=8)
 open_loop = web.burst("/inline", [{}] * len(arrivals), at=arrivals)
 closed_loop = web.burst("/inline", [{}] * len(arrivals), at_once=4)
 
@@ -238,24 +238,38 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.loads`.
+# Under each stands a check: run it as often as you like.
+#
+# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.loads`,
+# and call the number `most`.
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 负载 150 % 时，最多同时有多少任务在等或在跑？用 `lab.loads` 里的 `pending`。
+# 每道题下面都有一格检查，随时可以运行，运行几次都行。
+#
+# **1.** 负载 150 % 时，最多同时有多少任务在等或在跑？用 `lab.loads` 里的 `pending`，这个数就叫 `most`。
 
 # %% tags=["solution"]
 from lab.loads import pending
 
 times, counts = pending(runs[150])
-assert counts.max() > 4 and counts[-1] == 0
+most = counts.max()
+most
+
+# %%
+check(
+    more_than_the_threads=lambda: most > 4,
+    no_more_than_requests=lambda: most <= len(runs[150]),
+)
 
 # %% [markdown] lang="en"
 # **2.** Refuse instead of piling up: an endpoint that answers 503 when the limiter already has 10 waiting.
+# Send it sixty requests, twenty at once, each with work of 0.3 s, and call them `pressed`.
 
 # %% [markdown] lang="zh"
-# **2.** 与其堆积不如拒绝：写一个端点，限制器里已有 10 个在等时就返回 503。
+# **2.** 与其堆积不如拒绝：写一个端点，限制器里已有 10 个在等时就返回 503。发六十个请求，同时发二十个，
+# 每个的活要 0.3 秒，就叫 `pressed`。
 
 
 # %% tags=["solution"]
@@ -267,16 +281,25 @@ async def refusing(background_tasks: BackgroundTasks):
     limiter = anyio.to_thread.current_default_thread_limiter()
     if limiter.statistics().tasks_waiting >= 10:
         raise HTTPException(503, headers={"Retry-After": "1"})
-    background_tasks.add_task(time.sleep, 0.3)  # long enough for all sixty to meet
+    background_tasks.add_task(time.sleep, 0.3)  # long enough for the sixty to meet
 
 
 web = serve(app, on="process")
-pressed = web.burst("/refusing", [{}] * 60, at_once=60).wait()
-assert {request.status for request in pressed} == {202, 503}
+pressed = web.burst("/refusing", [{}] * 60, at_once=20)
+
+# %%
+check(
+    some_refused=lambda: {request.status for request in pressed} == {202, 503},
+    accepted_work_done=lambda: {task.state for task in pressed.wait().tasks} == {"finished"},
+)
 
 # %% [markdown] lang="en"
 # **In practice.** Watch the backlog, not the answer time. Leave background tasks when the backlog outlives
 # a deploy, when losing it would hurt, or when one machine cannot catch up: that is what a queue is for.
+#
+# Next: [8. Hand over to a queue](08_hand_over_to_a_queue.ipynb)
 
 # %% [markdown] lang="zh"
 # **实际使用**：盯着积压，别只看应答时间。积压熬不过一次发布、丢了会心疼、或者一台机器赶不上的时候，就该离开后台任务，改用队列。
+#
+# 下一课：[8. 交给队列](08_hand_over_to_a_queue.ipynb)
