@@ -27,7 +27,7 @@ def test_a_second_effect_of_a_delivery_is_refused(effects: Effects) -> None:
 
 def test_mark_and_effect_are_made_together(effects: Effects) -> None:
     effects.apply("first", "push", "w1")
-    with closing(sqlite3.connect(effects.path)) as db:  # a database that refuses the effect, not the mark
+    with closing(sqlite3.connect(effects.path)) as db:  # refuses the effect, not the mark
         db.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON tally BEGIN SELECT RAISE(ABORT, 'full'); END"
         )
