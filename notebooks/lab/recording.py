@@ -97,6 +97,11 @@ FIGURES: dict[str, tuple[str, Callable[[Recording], Drawing]]] = {
         lambda run: draw_timeline([*run["failing"], *run["neighbour"]]),
     ),
     "sigterm": ("06_stop_the_server", lambda run: draw_lanes(run["sigterm"])),
+    "killed-worker": ("08_hand_over_to_a_queue", lambda run: draw_timeline(run["unlucky"])),
+    "workers": (
+        "08_hand_over_to_a_queue",
+        lambda run: draw_growth(dict(zip((1, 2, 4), run["waiting"], strict=True)), "workers"),
+    ),
 }
 
 
