@@ -272,12 +272,13 @@ growth(computing, x="workers")
 
 # %% [markdown] lang="en"
 # **Waiting gets faster with every worker, computing only up to the number of cores.** Twenty
-# background tasks that wait would have been done in 0.1 s: on one machine the queue is never the
-# fastest. What it buys is that work survives, and that the next worker may stand on another machine.
+# background tasks that wait would all have run at once, on forty threads (lesson 3): on one machine a
+# queue is not there for speed. What it buys is that work survives, and that the next worker may stand
+# on another machine.
 
 # %% [markdown] lang="zh"
-# **等待型的活，多一个 worker 就快一分；计算型的只快到核数为止。** 换成二十个只是等待的后台任务，0.1 秒就全做完了：
-# 在一台机器上，队列从来不是最快的。它换来的是：活不会丢，而且下一个 worker 可以放到另一台机器上。
+# **等待型的活，多一个 worker 就快一分；计算型的只快到核数为止。** 换成二十个只是等待的后台任务，有四十个线程，会
+# 一齐跑完（第 3 课）：在一台机器上，用队列不是图快。它换来的是：活不会丢，而且下一个 worker 可以放到另一台机器上。
 
 # %% [markdown] lang="en" tags=["long"]
 # ## When to choose which
