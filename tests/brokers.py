@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.queueing import valkey_server
+from lab.broker import free_port, server_command, valkey_server
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Broker:
@@ -61,10 +53,7 @@ class Broker:
 def redis(folder: Path, server: str | None = None) -> Iterator[Broker]:
     """A Redis server, or another that speaks its protocol, with what it accepts in a file."""
     port = free_port()
-    command = [
-        server or "redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder),
-        "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-    ]  # fmt: skip
+    command = server_command(server or "redis-server", port, folder)
     broker = Broker(folder, f"redis://127.0.0.1:{port}/0", command, "eady to accept connections")
     broker.start()
     try:

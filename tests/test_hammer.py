@@ -16,7 +16,7 @@ from lab import serve
 from lab.building import NOTEBOOKS, make, sources
 
 from .test_kernel import Kernel, kernel_in
-from .waiting import until
+from .waiting import alive, until
 
 pytestmark = pytest.mark.slow
 
@@ -76,10 +76,3 @@ def run(kernel: Kernel, code: str) -> None:
             assert message["msg_type"] != "error", message["content"]["evalue"]
             if message["content"].get("execution_state") == "idle":
                 return
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

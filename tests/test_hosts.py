@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.broker import server_command, valkey_server
 from lab.effects import Effects
-from lab.queueing import valkey_server
 
 from .waiting import until
 
@@ -97,11 +97,8 @@ class Net:
         until(lambda: ready in log.read_text(errors="replace"), timeout=30)
 
     def start_broker(self) -> None:
-        self.start(
-            "broker", "eady to accept connections", valkey_server(), "--bind", HOSTS["broker"],
-            "--port", str(PORT), "--protected-mode", "no", "--dir", str(self.folder),
-            "--save", "", "--appendonly", "yes",
-        )  # fmt: skip
+        command = server_command(valkey_server(), PORT, self.folder, HOSTS["broker"])
+        self.start("broker", "eady to accept connections", *command, "--protected-mode", "no")
 
     def start_worker(self, host: str) -> None:
         self.start(

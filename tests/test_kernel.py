@@ -1,10 +1,9 @@
 """In a real kernel: queued cells, interrupts, restarts, and a kernel that is killed."""
 
 import queue
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 from jupyter_client.manager import KernelManager
+
+from .waiting import listens, until
 
 pytestmark = pytest.mark.slow
 
@@ -89,18 +90,6 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
         yield kernel
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(holds: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.05)
-    return holds()
-
-
 @pytest.mark.parametrize("on", ["thread", "kernel", "process"])
 def test_cells_queued_at_once_all_run(kernel: Kernel, on: str) -> None:
     outcome = kernel.run(
@@ -171,7 +160,7 @@ def test_a_kernel_that_goes_leaves_nothing_behind(kernel: Kernel, ending: str) -
         kernel.manager.restart_kernel(now=False)
     else:
         psutil.Process(own).kill()
-    assert until(lambda: not psutil.pid_exists(child) and not any(map(listens, ports)))
+    until(lambda: not psutil.pid_exists(child) and not any(map(listens, ports)))
 
 
 QUEUE = """
@@ -180,7 +169,7 @@ queue = Queue(workers=2, broker="embedded", WORK_SECONDS=0.05)
 web = serve("server:app", on="process")
 """
 PROCESSES = (
-    "print(queue._supervisor.pid, queue.broker.pid, *(worker.pid for worker in queue.workers),"
+    "print(queue._programs.pid, queue.broker.pid, *(worker.pid for worker in queue.workers),"
     " queue.broker.port)"
 )
 HAND_OVER = "print(web.post('/webhook-test/queue', **delivery('push')).wait(20).tasks[0].state)"
@@ -213,4 +202,4 @@ def test_broker_and_workers_end_with_the_kernel_or_their_name(kernel: Kernel, en
     else:
         kernel.run("queue = None")
     ids = [*pids, *(child.pid for child in family)]
-    assert until(lambda: not listens(port) and not any(map(psutil.pid_exists, ids)))
+    until(lambda: not listens(port) and not any(map(psutil.pid_exists, ids)))

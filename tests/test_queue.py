@@ -16,11 +16,12 @@ import redis
 
 import server
 from lab import Queue, Traces, delivery, serve
+from lab.broker import valkey_server
 from lab.celery_app import celery_app
-from lab.queueing import Variables, valkey_server
+from lab.queueing import Variables
 from lab.serving import Web
 
-from .waiting import until
+from .waiting import alive, until
 
 QUEUE = "/webhook-test/queue"
 
@@ -178,10 +179,9 @@ def test_a_frozen_broker_is_refused_and_may_still_have_the_delivery(queue: Queue
     assert pinged.status == 200
     accepted = web.post(QUEUE, **delivery("push")).wait()
     assert accepted.status == 202
-    done = queue.effects.done
-    assert accepted.wait().tasks[0].state == "finished"
-    # Some were written to a connection that the broker read once it went on.
-    assert len(done) > 0
+    assert accepted.tasks[0].state == "finished"
+    # At least one was written to a connection that the broker read once it went on.
+    assert "finished" in {task.state for task in refused.tasks}
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_nothing_outlives_the_process_that_has_started_it(ending: str, tmp_path:
     script = (
         "from lab import Queue\n"
         "queue = Queue(workers=2, broker='embedded')\n"
-        "print(queue.broker.pid, *(worker.pid for worker in queue.workers), queue._supervisor.pid,"
+        "print(queue.broker.pid, *(worker.pid for worker in queue.workers), queue._programs.pid,"
         " queue.effects.path.parent, flush=True)\ninput()\n" + endings[ending] + "\ninput()"
     )
     process = subprocess.Popen(
@@ -359,13 +359,6 @@ def test_the_worker_starts_by_celerys_own_command_and_says_what_it_lacks() -> No
 def family(pid: int) -> list[psutil.Process]:
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def folder_of(queue: Queue) -> Path:

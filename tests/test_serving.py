@@ -1,9 +1,9 @@
 """Servers start, are replaced, drain and end; nothing outlives them."""
 
 import gc
+import inspect
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +21,8 @@ from fastapi import BackgroundTasks, FastAPI
 from lab import hooks
 from lab.serving import Web, serve
 
+from .waiting import alive, listens, until
+
 Serving = Callable[..., Web]
 PLACES = ["thread", "process"]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -34,18 +36,6 @@ def app_with(func: Callable[[], object]) -> FastAPI:
         tasks.add_task(func)
 
     return app
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(holds: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
 
 
 def nap() -> None:
@@ -75,7 +65,7 @@ def nothing_left() -> Iterator[None]:
 
     before = there()
     yield
-    assert until(lambda: there() == before), (before, there())
+    until(lambda: there() == before)
 
 
 @pytest.mark.parametrize("on", PLACES)
@@ -84,7 +74,7 @@ def test_rebinding_the_name_replaces_the_server(on: str, nothing_left: None) -> 
     port, trace = int(web.url.rpartition(":")[2]), web.post("/")
     web = serve(app_with(nap), on=on)
     gc.collect()
-    assert until(lambda: not listens(port))
+    until(lambda: not listens(port))
     assert [task.state for task in trace.wait(10).tasks] == ["finished"]
     assert web.post("/").wait(10).status == 202
     web.stop()
@@ -216,6 +206,13 @@ def test_signals_wait_for_the_work_and_sigkill_loses_it(serving: Serving) -> Non
     }
 
 
+POOLED = """
+import os
+from concurrent.futures import ProcessPoolExecutor
+from fastapi import FastAPI
+"""
+
+
 def app_with_pool() -> FastAPI:
     app = FastAPI()
 
@@ -227,17 +224,13 @@ def app_with_pool() -> FastAPI:
     return app
 
 
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 @posix
 def test_a_pool_does_not_outlive_its_killed_server(serving: Serving) -> None:
     web = serving(app_with_pool(), on="process")
     workers = [int(pid) for pid in web.post("/").body.decode().strip("[]").split(",")]
     web.signal(signal.SIGKILL)
     web.join(20)
-    assert until(lambda: not any(map(alive, workers)))
+    until(lambda: not any(map(alive, workers)))
 
 
 @posix
@@ -246,7 +239,6 @@ def test_when_this_process_is_killed_nothing_of_it_is_left(tmp_path: Path) -> No
     program.write_text(
         textwrap.dedent("""
         import os, signal
-        from tests_serving import app_with_pool
         from lab.serving import serve
 
         if __name__ == "__main__":
@@ -256,9 +248,9 @@ def test_when_this_process_is_killed_nothing_of_it_is_left(tmp_path: Path) -> No
         """)
     )
     module = tmp_path / "tests_serving.py"
-    module.write_text(Path(__file__).read_text() + "\n\npooled = app_with_pool()\n")
+    module.write_text(f"{POOLED}\n{inspect.getsource(app_with_pool)}\npooled = app_with_pool()\n")
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
     port, *pids = map(int, done.stdout.split())
     assert len(pids) > 1
-    assert until(lambda: not any(map(alive, pids)))
+    until(lambda: not any(map(alive, pids)))
     assert not listens(port)

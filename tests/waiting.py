@@ -1,8 +1,11 @@
-"""Waiting in tests: for what is to come to hold, with an end."""
+"""Waiting in tests, with an end; and what they wait for: processes and ports to go."""
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 
 def until(holds: Callable[[], Any], timeout: float = 60) -> None:
@@ -11,3 +14,16 @@ def until(holds: Callable[[], Any], timeout: float = 60) -> None:
     while not holds():
         assert time.monotonic() < end, "it has not come to hold"
         time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def alive(process: psutil.Process | int) -> bool:
+    try:
+        process = psutil.Process(process) if isinstance(process, int) else process
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

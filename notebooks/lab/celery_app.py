@@ -123,7 +123,7 @@ async def enqueue(headers: dict[str, str], body: Any) -> None:
         text = json.dumps(body)
     except RecursionError:  # it was read with more of the stack left than there is now
         text = json.dumps({"error": "Invalid JSON"})
-    publish_it = functools.partial(publish, url, delivery, headers, text)
+    publish_it = functools.partial(publish, url, queue_name(), delivery, headers, text)
     with anyio.move_on_after(PATIENCE):
         # Threads of its own: those of the other endpoints are not to wait for a frozen broker.
         await anyio.to_thread.run_sync(publish_it, abandon_on_cancel=True, limiter=_limiter())
@@ -131,12 +131,11 @@ async def enqueue(headers: dict[str, str], body: Any) -> None:
     raise QueueUnavailable("The task queue has not confirmed the delivery in time.")
 
 
-def publish(url: str, delivery: str, headers: dict[str, str], body: str) -> None:
-    """Give a delivery, its body as JSON, to the broker. Raises QueueUnavailable if it may not be.
+def publish(url: str, queue: str, delivery: str, headers: dict[str, str], body: str) -> None:
+    """Give a delivery, its body as JSON, to a queue. Raises QueueUnavailable if it may not be.
 
     The broker may have it all the same, if it was only its confirmation that did not come.
     """
-    queue = queue_name()
     with ticket(PROCESS) as tied:
         try:
             hand_over(celery_app(url, queue), [delivery, headers, body], tied)

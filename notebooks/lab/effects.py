@@ -75,11 +75,8 @@ class Effects:
         """Note that a worker starts on a delivery, and tell what is known of it."""
         with self._transaction() as db:
             before = db.execute(
-                "SELECT count(*), max(worker) FILTER (WHERE rowid = ("
-                " SELECT max(rowid) FROM starts WHERE delivery = ?1)) "
-                "FROM starts WHERE delivery = ?1",
-                (delivery,),
-            ).fetchone()
+                "SELECT worker FROM starts WHERE delivery = ? ORDER BY rowid", (delivery,)
+            ).fetchall()
             db.execute("INSERT INTO starts VALUES (?, ?, ?)", (delivery, worker, time.time()))
             is_done = db.execute("SELECT 1 FROM done WHERE delivery = ?", (delivery,)).fetchone()
             attempt = 0
@@ -89,7 +86,8 @@ class Effects:
                     "ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number",
                     (delivery,),
                 ).fetchone()
-        return Start(before[0] + 1, attempt, before[1], is_done is not None)
+        last = before[-1][0] if before else None
+        return Start(len(before) + 1, attempt, last, is_done is not None)
 
     def apply(self, delivery: str, event: str, worker: str) -> bool:
         """Let a delivery have its effect, one more `event` in the tally, unless it has had it."""

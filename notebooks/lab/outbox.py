@@ -32,6 +32,7 @@ class Outbox:
         self._redis: Any = redis.Redis.from_url(
             url, socket_timeout=1, socket_connect_timeout=1, decode_responses=True
         )
+        self._name = queue
         self._queue = f"{queue}:{queue}"
         self._held = f"{queue}:unacked"
         self._noted = f"{queue}:noted"
@@ -67,6 +68,11 @@ class Outbox:
                 taken.append(Noted(*noted))
                 self.note(delivery, taken[-1])
         return taken
+
+    def clear(self) -> None:
+        """Remove the queue from its broker, with all that was kept for it."""
+        for key in self._redis.scan_iter(f"{self._name}:*"):
+            self._redis.delete(key)
 
 
 @functools.cache

@@ -29,10 +29,11 @@ def ticket(name: str) -> Iterator[dict[str, list[str]]]:
     if request is None:
         yield {}
         return
-    key = request.add(name.rpartition(".")[2], "queue")
+    shown = name.rpartition(".")[2]
+    key = request.add(shown, "queue")
     request.enter(request.id, key, {"queued": perf_counter()})
     try:
-        yield {HEADER: [request.id, key, name.rpartition(".")[2]]}
+        yield {HEADER: [request.id, key, shown]}
     except Exception:
         # Not its error: if the broker has it after all, a worker will still stamp its start.
         request.enter(request.id, key, {"gone": perf_counter()})

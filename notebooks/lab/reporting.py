@@ -11,7 +11,6 @@ import os
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -21,9 +20,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from traitlets.config import Config
 
 from .building import LANGUAGES, NOTEBOOKS, folder
+from .versions import versions
 
 CELL_TIMEOUT = 120
-PACKAGES = ("fastapi", "starlette", "uvicorn", "anyio", "httpx", "celery")
 # Without this the kernel warns, at every start, of a connection that never leaves the machine.
 ENCRYPTED = Config(KernelManager={"transport_encryption": "auto"})
 
@@ -101,10 +100,8 @@ def run(to: Path, notebooks: Path = NOTEBOOKS, tell: Tell = print) -> dict[str, 
 
 def machine() -> dict[str, str]:
     """What a reader must know of where the figures come from."""
-    versions = [f"Python {platform.python_version()}"]
-    versions += [f"{package} {version(package)}" for package in PACKAGES]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": ", ".join(versions),
+        "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

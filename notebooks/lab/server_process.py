@@ -24,6 +24,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from .collecting import Collector
 from .hooks import watching
 from .servers import START_TIMEOUT, Server, T, why_not
+from .supervisor import end_group
 from .traces import Ledger, until
 from .watching import App
 
@@ -124,13 +125,6 @@ class InOwnProcess:
     def call(self, blocking: Callable[[], T]) -> T:
         """Make a call that blocks this thread while the server works."""
         return blocking()
-
-
-def end_group(pid: int) -> None:
-    """End what a process has left behind in its group, such as a pool's workers."""
-    if sys.platform != "win32":
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
 
 
 class AppPickler(cloudpickle.CloudPickler):  # type: ignore[misc]

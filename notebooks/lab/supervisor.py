@@ -27,13 +27,11 @@ def tell(**news: Any) -> None:
         sys.stdout.flush()
 
 
-def end_group(program: subprocess.Popen[str]) -> None:
-    """Kill a program, with what it has started."""
-    if sys.platform == "win32":
-        program.kill()
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)
+def end_group(pid: int) -> None:
+    """End what a process has left behind in its group, such as a pool's workers."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 class Supervisor:
@@ -74,12 +72,13 @@ class Supervisor:
     def _attend(self, name: str, program: subprocess.Popen[str]) -> None:
         code = program.wait()
         at = perf_counter()
-        end_group(program)
+        end_group(program.pid)
         tell(name=name, exit=code, at=at)
 
     def end(self) -> None:
         for program in self.programs.values():
-            end_group(program)
+            end_group(program.pid)
+            program.kill()
             program.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 

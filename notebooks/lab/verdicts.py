@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 from .statements import STATEMENTS, Statement, Text
+from .versions import versions
 
 
 class Verdict(StrEnum):
@@ -46,7 +45,6 @@ COUNT = Text("{verdict}: {number}", "{verdict} {number} 条")
 SEMICOLON = Text("; ", "，")
 SPACE = Text(" ", "")
 LESSON = Text("lesson {number}", "第 {number} 课")
-PACKAGES = ("fastapi", "starlette", "uvicorn", "anyio")
 # A notebook's own style aligns the cells of a table to the right.
 STYLE = "<style>.verdicts th, .verdicts td { text-align: left; vertical-align: top }</style>"
 
@@ -173,9 +171,8 @@ class Guide:
             for verdict, (_, words) in SIGNS.items()
             if counts[verdict]
         )
-        versions = [f"Python {python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
         caption = COUNTED.of(self.language).format(number=len(self._rows), counts=told)
-        caption += f' <span class="versions">{", ".join(versions)}</span>'
+        caption += f' <span class="versions">{versions()}</span>'
         return Rows(self._rows.values(), self.language, caption)._repr_html_()
 
 

@@ -42,7 +42,7 @@ def enqueuing(size: float) -> Iterator[Row]:
                 request = Request(str(count), ledger.enter, None) if name == "watched" else None
                 token = current.set(request)
                 begin = perf_counter()
-                publish(queue.url, *sent)
+                publish(queue.url, queue.name, *sent)
                 took[name].append(perf_counter() - begin)
                 current.reset(token)
     for quantile, name in ((0.5, "p50"), (0.99, "p99")):
