@@ -21,6 +21,7 @@ from lab.celery_app import celery_app
 from lab.queueing import Variables
 from lab.serving import Web
 
+from .brokers import valkey
 from .waiting import alive, until
 
 QUEUE = "/webhook-test/queue"
@@ -269,6 +270,25 @@ def test_what_kills_its_worker_each_time_is_set_aside_and_can_be_replayed() -> N
         until(lambda: name in queue.effects.done)
         assert queue.effects.aside == []
         assert trace.status == 202
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_not_ours_is_left_as_it_was(tmp_path: Path) -> None:
+    with valkey(tmp_path) as broker, redis.Redis.from_url(broker.url) as client:
+        client.set("somebody's", "own")
+        with Queue(workers=1, broker=broker.url, WORK_SECONDS=0) as queue, serve(server.app) as web:
+            assert queue.broker is None
+            web.post(QUEUE, **delivery("push")).wait()
+            assert len(client.keys("*")) > 1
+        assert client.keys("*") == [b"somebody's"]
+
+
+@pytest.mark.slow
+def test_a_delivery_is_replayed_to_the_queue_that_set_it_aside(queue: Queue, web: Web) -> None:
+    queue.effects.set_aside("once more", "it broke", {"x-github-event": "push"}, "{}")
+    with Queue(workers=0, broker="embedded"):  # a newer one
+        queue.replay("once more")
+        until(lambda: "once more" in queue.effects.done)
 
 
 def test_the_newest_queue_sets_the_variable_and_the_last_gives_it_back(

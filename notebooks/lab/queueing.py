@@ -138,6 +138,7 @@ class Queue:
                 worker.kill()
         with celery_app(self.url, self.name).connection_for_write() as connection:
             connection.default_channel.queue_delete(self.name)
+            connection.default_channel.exchange_delete(self.name)
         if outbox := outbox_of(self.url, self.name):
             outbox.clear()
 
