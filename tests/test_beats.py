@@ -62,7 +62,7 @@ def test_no_steps_are_said(groups: dict[str, list[Trace]]) -> None:
 
 
 def test_lanes_tell_of_the_signal_and_of_each_fate() -> None:
-    trace = Trace("1", 0.0, "POST", "/x", responded=0.1, gone=1.0, ending=[("SIGKILL", 0.9)])
+    trace = Trace("1", 0.0, "POST", "/x", responded=0.1, gone=1.0, ending=(("SIGKILL", 0.9),))
     trace.tasks = [Task("a", started=0.1, gone=1.0), Task("b", gone=1.0)]
     alt = draw_lanes(Traces([trace])).alt
     assert alt.startswith("Lanes: SIGKILL at 0.900 s; /x: a from 0.100 s to 1.000 s, lost, b never")

@@ -17,12 +17,13 @@ from starlette.routing import Route
 
 from lab.figures import draw_lanes, draw_timeline
 from lab.ink import Drawing
+from lab.ledger import Ledger
 from lab.serving import Web
-from lab.traces import Ledger, Task, Trace, Traces
+from lab.traces import Task, Trace, Traces
 
 
 def stopped(*tasks: Task, path: str = "/sync", sent: float = 7.0, **ending: float) -> Trace:
-    moments = list(ending.items())
+    moments = tuple(ending.items())
     return Trace(f"{path}{sent}", sent, "POST", path, tasks=[*tasks], ending=moments)
 
 
@@ -69,7 +70,7 @@ def test_the_signal_and_the_exit_are_each_marked_once_on_the_common_axis() -> No
 
 def test_marks_too_close_for_two_labels_share_one() -> None:
     trace = stopped(Task("work", started=0.1, gone=2.002))
-    trace.ending = [("SIGINT", 0.5), ("SIGINT", 0.501), ("exit", 2.0)]
+    trace.ending = (("SIGINT", 0.5), ("SIGINT", 0.501), ("exit", 2.0))
     drawing = draw_lanes(trace)
     assert len(marks(drawing)) == 3
     assert [word for word in words(drawing) if "SIG" in word] == ["SIGINT, SIGINT"]
@@ -107,18 +108,6 @@ def test_a_caller_whose_connection_broke_waited_only_until_then() -> None:
 # How a trace knows.
 
 
-def test_an_end_is_entered_for_what_was_under_way_and_for_nothing_else() -> None:
-    ledger = Ledger()
-    over, at_work = (ledger.open(Trace(name, 5.0)) for name in ("over", "at work"))
-    ledger.enter("over", None, {"received": 5.1, "returned": 5.2})
-    ledger.enter("at work", None, {"received": 5.1})
-    ledger.ending("SIGTERM", 6.0)
-    ledger.enter("at work", None, {"returned": 7.0})
-    ledger.close(8.0)
-    assert over.ending == []
-    assert at_work.ending == [("SIGTERM", 1.0), ("exit", 3.0)]
-
-
 def test_an_end_is_kept_in_a_recording(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     every_fate().save(file)
@@ -130,7 +119,7 @@ def test_work_that_has_begun_is_waited_for() -> None:
     ledger.open(Trace("1", 5.0, "POST", "/work"))
     with pytest.raises(TimeoutError, match=r"no work has begun behind POST /work .* after 0.01 s"):
         ledger.traces.wait_started(timeout=0.01)
-    ledger.enter("1", "task", {"started": 5.5})
+    ledger.enter("1", "started", "task", 5.5, "loop")
     assert ledger.traces.wait_started(timeout=0.01)[0].started == 0.5
     assert Traces().wait_started() == []
 
@@ -138,7 +127,7 @@ def test_work_that_has_begun_is_waited_for() -> None:
 def test_a_start_wakes_whoever_waits_for_it() -> None:
     ledger = Ledger()
     ledger.open(Trace("1", 5.0))
-    starter = threading.Timer(0.05, ledger.enter, ("1", "task", {"started": 5.5}))
+    starter = threading.Timer(0.05, ledger.enter, ("1", "started", "task", 5.5, "loop"))
     starter.start()
     assert ledger.traces.wait_started(timeout=10)
     starter.join()

@@ -1,11 +1,10 @@
 """What a trace knows, and when it counts as over."""
 
-import threading
 from pathlib import Path
 
 import pytest
 
-from lab.traces import Floor, Ledger, Task, Trace, Traces
+from lab.traces import Floor, Task, Trace, Traces
 
 
 def over(*tasks: Task, **known: object) -> Trace:
@@ -67,7 +66,7 @@ def test_saved_traces_load_equal(tmp_path: Path) -> None:
                 Task("a", started=0.1, finished=0.2, where="loop"), body=b"\xff\x00{}", status=202
             ),
             over(headers={"a": "é"}, error="ReadError", floor=Floor(0.1, 0.2), log=["名\ud800"]),
-            over(Task(started=1, gone=2), gone=2.0, broken=0.3, ending=[("SIGTERM", 1.0)]),
+            over(Task(started=1, gone=2), gone=2.0, broken=0.3, ending=(("SIGTERM", 1.0),)),
             over(body=bytes(range(256))),
         ]
     )
@@ -89,95 +88,3 @@ def test_frames_have_a_row_for_each_request_and_each_task() -> None:
     assert list(traces.frame()["tasks"]) == [2, 0]
     assert list(traces.task_frame()["name"]) == ["a", "b"]
     assert isinstance(traces[:1], Traces)
-
-
-class TestLedger:
-    def test_moments_become_seconds_after_sending(self) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=5.0))
-        ledger.enter("1", None, {"received": 5.5, "path": "/x"})
-        ledger.enter("1", "k", {"name": "a", "runner": "thread", "added": 6.0})
-        ledger.enter("1", "k", {"started": 6.5, "where": "thread 1"})
-        ledger.enter("1", None, {"line": "INFO hello"})
-        assert (trace.received, trace.path, trace.log) == (0.5, "/x", ["INFO hello"])
-        assert trace.tasks == [Task("a", "thread", "thread 1", added=1.0, started=1.5)]
-
-    def test_stamps_may_come_before_the_announcement(self) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=0.0))
-        ledger.enter("1", "k", {"started": 2.0, "where": "process 9"})
-        ledger.enter("1", "k", {"name": "a", "runner": "process", "added": 1.0})
-        assert [(task.name, task.started) for task in trace.tasks] == [("a", 2.0)]
-
-    def test_stamps_may_all_come_before_the_announcement(self) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=0.0))
-        ledger.enter("1", "k", {"started": 2.0, "where": "process 9"})
-        ledger.enter("1", "k", {"finished": 3.0})
-        ledger.enter("1", "k", {"name": "a", "runner": "process", "added": 1.0})
-        assert trace.tasks == [Task("a", "process", "process 9", 1.0, started=2.0, finished=3.0)]
-        assert ledger._tasks == {}
-
-    @pytest.mark.parametrize("stamps", [{"finished": 3.0}, {"gone": 3.0}], ids=str)
-    def test_the_last_stamp_wakes_who_waits(self, stamps: dict[str, float]) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=0.0))
-        ledger.enter("1", "k", {"name": "a", "added": 1.0, "started": 2.0})
-        ledger.enter("1", None, {"returned": 2.0})
-        waiting = threading.Thread(target=trace.wait, args=(60,))
-        waiting.start()
-        assert waiting.is_alive()
-        ledger.enter("1", "k", stamps)
-        waiting.join(10)
-        assert not waiting.is_alive()
-
-    def test_work_that_outlives_its_server_is_still_one_task(self) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=0.0))
-        ledger.enter("1", "k", {"name": "a", "added": 1.0, "started": 2.0})
-        ledger.close(3.0)
-        assert [task.state for task in trace.tasks] == ["lost"]
-        ledger.enter("1", "k", {"finished": 4.0})
-        assert [task.state for task in trace.tasks] == ["finished"]
-        assert trace.settled
-
-    def test_the_end_is_entered_where_it_was_still_awaited(self) -> None:
-        ledger = Ledger()
-        over, going = (ledger.open(Trace(id, sent=1.0)) for id in "12")
-        ledger.enter("1", None, {"returned": 2.0})
-        ledger.ending("SIGTERM", 3.0)
-        ledger.close(4.0)
-        assert (over.ending, over.gone) == ([], None)
-        assert (going.ending, going.gone) == ([("SIGTERM", 2.0), ("exit", 3.0)], 3.0)
-
-    def test_a_request_of_another_client_is_taken_up_when_it_is_received(self) -> None:
-        ledger = Ledger()
-        ledger.enter("x", None, {"line": "too early"})
-        ledger.enter("x", None, {"received": 7.0, "path": "/x"})
-        assert [(trace.sent, trace.received) for trace in ledger.traces] == [(7.0, 0.0)]
-
-    def test_a_background_task_that_has_not_begun_by_the_end_never_ran(self) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=0.0))
-        for key, runner in [("a", "background"), ("b", "thread")]:
-            ledger.enter("1", key, {"name": key, "runner": runner})
-        ledger.enter("1", None, {"returned": 1.0})
-        assert [task.state for task in trace.tasks] == ["never ran", "waiting"]
-        assert not trace.settled
-
-    def test_when_the_server_ends_what_is_open_is_lost(self) -> None:
-        ledger = Ledger()
-        trace = ledger.open(Trace("1", sent=1.0))
-        ledger.enter("1", "a", {"started": 2.0})
-        ledger.enter("1", "b", {"name": "b"})
-        ledger.close(4.0)
-        assert [task.state for task in trace.tasks] == ["lost", "never ran"]
-        assert trace.settled
-        assert trace.gone == 3.0
-
-    def test_only_the_newest_are_kept(self) -> None:
-        ledger = Ledger(limit=2)
-        for number in "123":
-            ledger.open(Trace(number, sent=0.0))
-        ledger.enter("1", "k", {"started": 1.0})
-        assert [trace.id for trace in ledger.traces] == ["2", "3"]

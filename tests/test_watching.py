@@ -31,8 +31,9 @@ from starlette.websockets import WebSocket
 
 from lab import hooks
 from lab.hooks import watching
+from lab.ledger import Ledger
 from lab.serving import Web
-from lab.traces import Ledger, Trace
+from lab.traces import Trace
 from lab.watching import App, Watched
 
 Serving = Callable[..., Web]
@@ -76,7 +77,7 @@ async def call(app: App, path: str = "/", **scope: Any) -> list[Any]:
 
 def watched(app: App) -> tuple[Watched, Ledger]:
     ledger = Ledger()
-    return Watched(app, ledger.enter), ledger
+    return Watched(app, ledger.open_page), ledger
 
 
 KINDS: dict[str, tuple[Callable[[], Any], str, str, str]] = {

@@ -7,16 +7,18 @@ stamp travels at once: what a killed process had reported is not lost with it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
-Enter = Callable[[str, str | None, dict[str, Any]], None]
+# A request's id, what was seen of it (a method of `Page`), and that method's arguments.
+Enter = Callable[..., None]
 
 
 class Reporter:
@@ -29,10 +31,15 @@ class Reporter:
         self._pid = 0
         self._lock = threading.Lock()
 
-    def __call__(self, trace_id: str, task_key: str | None, stamps: Mapping[str, Any]) -> None:
-        message = json.dumps([trace_id, task_key, stamps]).encode()
+    def __call__(self, trace_id: str, stamp: str, *seen: Any) -> None:
+        message = json.dumps([trace_id, stamp, *seen]).encode()
         with self._lock, contextlib.suppress(OSError):  # the collector has gone: nobody to tell
             self._connected().send_bytes(message)
+
+    def open_page(self, trace_id: str, received: float, method: str, path: str) -> DistantPage:
+        """Tell of a request that this process's server has received."""
+        self(trace_id, "received", received, method, path)
+        return DistantPage(self, trace_id)
 
     def _connected(self) -> Connection:
         if self._connection is None or self._pid != os.getpid():  # a fork needs its own
@@ -42,6 +49,19 @@ class Reporter:
 
     def __reduce__(self) -> tuple[type[Reporter], tuple[str, str]]:
         return Reporter, (self.address, self.key)
+
+
+class DistantPage:
+    """A request's page in the ledger of another process: whatever is entered travels there."""
+
+    __slots__ = ("_report", "_trace_id")
+
+    def __init__(self, report: Reporter, trace_id: str) -> None:
+        self._report = report
+        self._trace_id = trace_id
+
+    def __getattr__(self, stamp: str) -> Callable[..., None]:
+        return functools.partial(self._report, self._trace_id, stamp)
 
 
 class Collector:

@@ -47,7 +47,7 @@ def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
             await original(self)
             return
         key = self.__dict__.get("_lab_key") or request.add(self.func, "background")
-        request.enter(request.id, key, {"queued": perf_counter()})
+        request.page.queued(key, perf_counter())
         twin = object.__new__(type(self))
         stamped = on_loop if self.is_async else in_thread
         twin.__dict__.update(self.__dict__, func=stamped(self.func, request, key))
@@ -144,10 +144,10 @@ def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         request = current.get()
         if request is not None:
-            line = f"{record.levelname} {record.name}: {record.getMessage().strip()}"
+            line = f"{record.levelname} {record.name}: {record.getMessage().strip()[:LONGEST_LINE]}"
             if record.exc_info and record.exc_info[1] is not None:
-                line += f" ({describe(record.exc_info[1])})"
-            request.enter(request.id, None, {"line": line[:LONGEST_LINE]})
+                line += f" ({describe(record.exc_info[1])[:LONGEST_LINE]})"
+            request.page.line(line)
             if not self.hasHandlers():  # the trace has the line; stderr need not repeat it
                 return
         original(self, record)

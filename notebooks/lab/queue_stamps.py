@@ -14,12 +14,13 @@ import socket
 from collections.abc import Iterator
 from time import perf_counter
 
-from .collecting import Reporter
+from .collecting import DistantPage, Reporter
 from .effects import Start
-from .watching import Request, Stamp, current
+from .watching import Stamp, current
 
 COLLECTOR = "LAB_COLLECTOR"
 HEADER = "lab"
+LOST = "lost"
 
 
 @contextlib.contextmanager
@@ -31,12 +32,12 @@ def ticket(name: str) -> Iterator[dict[str, list[str]]]:
         return
     shown = name.rpartition(".")[2]
     key = request.add(shown, "queue")
-    request.enter(request.id, key, {"queued": perf_counter()})
+    request.page.queued(key, perf_counter())
     try:
         yield {HEADER: [request.id, key, shown]}
     except Exception:
         # Not its error: if the broker has it after all, a worker will still stamp its start.
-        request.enter(request.id, key, {"gone": perf_counter()})
+        request.page.gone(key, perf_counter(), None)
         raise
 
 
@@ -51,20 +52,20 @@ def stamped(tied: list[str] | None, start: Start, last: bool) -> Iterator[None]:
         yield
         return
     trace_id, ticket_key, name = tied
+    page = DistantPage(report, trace_id)
 
     def key(number: int) -> str:
         return ticket_key if number == 1 else f"{ticket_key}.{number}"
 
     # Announced before the one before is over: without open work the trace would count as over.
     def announce(number: int) -> None:
-        report(trace_id, key(number), {"name": name, "runner": "queue", "added": perf_counter()})
+        page.added(key(number), name, "queue", perf_counter())
 
     if start.number > 1:
         announce(start.number)
-        lost = {"gone": perf_counter(), "worker": start.before}
-        report(trace_id, key(start.number - 1), lost)
+        report(trace_id, LOST, key(start.number - 1), perf_counter(), start.before)
     where = f"process {os.getpid()} on {socket.gethostname()}"
-    with Stamp(Request(trace_id, report, None), key(start.number), where):
+    with Stamp(page, key(start.number), where):
         try:
             yield
         except Exception:

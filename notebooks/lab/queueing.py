@@ -21,11 +21,12 @@ from .broker import Valkey
 from .celery_app import celery_app, publish
 from .collecting import Collector
 from .effects import DATABASE, Effects
+from .ledger import ledgers
 from .outbox import outbox_of
 from .programs import START_TIMEOUT, Program, Programs
 from .progress import Progress
-from .queue_stamps import collector_variable
-from .traces import ledgers, table
+from .queue_stamps import LOST, collector_variable
+from .traces import table
 
 EMBEDDED = "embedded"
 
@@ -156,15 +157,15 @@ class Queue:
         return table(f"queue {self.name}", ["", "process", ""], rows)
 
 
-def enter(
-    programs: dict[str, Program], trace_id: str, task_key: str | None, stamps: dict[str, Any]
-) -> None:
-    """Enter what a worker has stamped, with the moment at which a worker before it has ended."""
-    worker = programs.get((stamps.pop("worker", None) or "").partition("@")[0])
-    if worker is not None and worker.ended:
-        stamps["gone"] = worker.ended_at
+def enter(programs: dict[str, Program], trace_id: str, stamp: str, *seen: Any) -> None:
+    """Enter what a worker has seen; of work lost with another, the moment at which that ended."""
+    if stamp == LOST:
+        key, noticed, name = seen
+        worker = programs.get((name or "").partition("@")[0])
+        ended_at = worker.ended_at if worker is not None and worker.ended else noticed
+        stamp, seen = "gone", (key, ended_at, None)
     for ledger in list(ledgers):
-        ledger.enter(trace_id, task_key, stamps)
+        ledger.enter(trace_id, stamp, *seen)
 
 
 class Variables:

@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 
+from .ledger import Ledger
 from .progress import Progress
-from .traces import Floor, Ledger, Trace, Traces, Until, until
+from .traces import Floor, Trace, Traces, Until, until
 from .wire import sending, stamping_async_client, stamping_client
 
 TRACE_HEADER = "x-lab-trace"

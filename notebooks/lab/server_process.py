@@ -23,9 +23,10 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from .collecting import Collector
 from .hooks import watching
+from .ledger import Ledger
 from .servers import START_TIMEOUT, Server, T, why_not
 from .supervisor import end_group
-from .traces import Ledger, until
+from .traces import until
 from .watching import App
 
 STOP = b"stop\n"
@@ -70,16 +71,17 @@ class InOwnProcess:
         if self._failure:
             raise RuntimeError(self._failure)
 
-    def _enter(self, trace_id: str, task_key: str | None, stamps: dict[str, Any]) -> None:
+    def _enter(self, trace_id: str, stamp: str, *seen: Any) -> None:
         if trace_id:
-            self._ledger.enter(trace_id, task_key, stamps)
-            return
-        if "taken" in stamps:
+            self._ledger.enter(trace_id, stamp, *seen)
+        elif stamp == "taken":
             self._taken.release()
-            return
-        self.port = stamps.get("port", 0)
-        self._failure = stamps.get("failure", "")
-        self._ready.set()
+        else:
+            if stamp == "up":
+                (self.port,) = seen
+            else:
+                (self._failure,) = seen
+            self._ready.set()
 
     def _attend(self) -> None:
         self._process.wait()
@@ -183,7 +185,7 @@ class SignalledServer(Server):
         super().handle_exit(sig, frame)
         # A report takes a lock, which the code that the signal interrupted may hold: do it later.
         later = asyncio.get_running_loop().call_soon_threadsafe
-        later(self.reporter, "", None, {"taken": sig})
+        later(self.reporter, "", "taken")
 
 
 def hold(lifeline: BinaryIO, server: Server) -> None:
@@ -203,10 +205,10 @@ def main() -> None:
     try:
         app = unpack(order)
         server = SignalledServer(
-            app, report, report, order["settings"], lambda port: report("", None, {"port": port})
+            app, report.open_page, report, order["settings"], lambda port: report("", "up", port)
         )
     except Exception as error:
-        report("", None, {"failure": why_not(error)})
+        report("", "failed", why_not(error))
         sys.exit(1)
     threading.Thread(target=hold, args=(lifeline, server), name="lab lifeline", daemon=True).start()
     try:
@@ -215,7 +217,7 @@ def main() -> None:
     except KeyboardInterrupt:
         pass  # as the uvicorn command does: SIGINT is no error
     except SystemExit as error:
-        report("", None, {"failure": server.why_not(error)})
+        report("", "failed", server.why_not(error))
         raise
 
 

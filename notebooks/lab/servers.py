@@ -14,10 +14,11 @@ import nest_asyncio2
 import uvicorn
 from uvicorn.importer import import_from_string
 
-from .collecting import Collector, Enter, Reporter
+from .collecting import Collector, Reporter
 from .hooks import watching
-from .traces import Ledger, until
-from .watching import App, Receive, Scope, Send, Watched
+from .ledger import Ledger
+from .traces import until
+from .watching import App, OpenPage, Receive, Scope, Send, Watched
 
 T = TypeVar("T")
 
@@ -64,12 +65,12 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         app: App,
-        enter: Enter,
+        open_page: OpenPage,
         reporter: Reporter,
         settings: dict[str, Any],
         on_ready: Callable[[int], None],
     ) -> None:
-        self.probed = Probed(Watched(app, enter, reporter))
+        self.probed = Probed(Watched(app, open_page, reporter))
         self.reporter = reporter
         self._on_ready = on_ready
         super().__init__(uvicorn.Config(self.probed, **{**DEFAULTS, **settings}))
@@ -106,7 +107,9 @@ class InThread:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._collector = Collector(ledger.enter)
-        self._server = self._make(app, ledger.enter, self._collector.reporter, settings, self._up)
+        self._server = self._make(
+            app, ledger.open_page, self._collector.reporter, settings, self._up
+        )
         self._start()
         if self.port == 0:
             self._collector.close()

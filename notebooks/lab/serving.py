@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import httpx
 
+from .ledger import Ledger
 from .sending import Sender
 from .server_process import InOwnProcess
 from .servers import PROBE, InKernel, InThread
-from .traces import Floor, Ledger, Trace, Traces
+from .traces import Floor, Trace, Traces
 from .watching import App
 from .wire import sending
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -18,20 +17,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
 if TYPE_CHECKING:
     import pandas as pd
 
-# The columns of the frames, and which of them are moments.
+# The columns of the frames.
 REQUEST = ("id", "sent", "method", "path", "status", "received", "responded", "answered", "finished", "error")  # fmt: skip # noqa: E501
 TASK = ("name", "runner", "where", "added", "queued", "started", "finished", "state", "error")
-MOMENTS = {"received", "responded", "returned", "answered", "added", "queued", "started", "finished", "gone"}  # fmt: skip # noqa: E501
 
 Until = Callable[[Callable[[], bool], float | None], bool]
 
-changed = threading.Condition()
+_changed = threading.Condition()
+_waiting = 0
 
 
 def until(settled: Callable[[], bool], timeout: float | None) -> bool:
     """Block until `settled()` holds; False when `timeout` seconds pass first."""
-    with changed:
-        return changed.wait_for(settled, timeout)
+    global _waiting
+    with _changed:
+        _waiting += 1
+        try:
+            return _changed.wait_for(settled, timeout)
+        finally:
+            _waiting -= 1
+
+
+def tell() -> None:
+    """Have those who wait look again; call it after what they may wait for has been entered."""
+    # Who begins to wait after this look sees what has been entered before it.
+    if _waiting:
+        with _changed:
+            _changed.notify_all()
 
 
 class Floor(NamedTuple):
@@ -100,7 +112,7 @@ class Trace:
     error: str | None = None
     tasks: list[Task] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    ending: list[tuple[str, float]] = field(default_factory=list)
+    ending: tuple[tuple[str, float], ...] = ()
     floor: Floor | None = None
     _until: Until = field(default=until, compare=False, repr=False)
 
@@ -250,91 +262,6 @@ class Traces(list[Trace]):
         return table(f"{len(self)} requests{rest}", heads, rows)
 
 
-class Ledger:
-    """Keeps the traces of one server and enters each stamp, from whichever process it comes.
-
-    The newest `limit` requests are kept; a stamp for an older one is dropped.
-    """
-
-    def __init__(self, limit: int = 100_000) -> None:
-        self.limit = limit
-        self._traces: dict[str, Trace] = {}
-        self._tasks: dict[tuple[str, str], Task] = {}
-        ledgers.add(self)
-
-    @property
-    def traces(self) -> Traces:
-        with changed:
-            return Traces(self._traces.values())
-
-    def open(self, trace: Trace) -> Trace:
-        """Take up a request that is about to be sent."""
-        with changed:
-            self._traces[trace.id] = trace
-            if len(self._traces) > self.limit:
-                self._drop(next(iter(self._traces)))
-        return trace
-
-    def enter(self, trace_id: str, task_key: str | None, stamps: dict[str, Any]) -> None:
-        """Enter what was seen of a request, or of one of its tasks; moments on the shared clock."""
-        with changed:
-            trace = self._traces.get(trace_id)
-            if trace is None:
-                if "received" not in stamps:
-                    return
-                trace = self.open(Trace(trace_id, sent=stamps["received"]))
-            if "line" in stamps:
-                trace.log.append(stamps["line"])
-                return
-            entry: Trace | Task = trace if task_key is None else self._task(trace, task_key)
-            for name, value in stamps.items():
-                setattr(entry, name, value - trace.sent if name in MOMENTS else value)
-            if "returned" in stamps:
-                for task in trace.tasks:
-                    if task.runner == "background" and task.started is None:
-                        task.gone = trace.returned
-            # A pool's worker may tell of the end before the server's announcement is read.
-            if task_key and isinstance(entry, Task) and None not in (entry.added, entry.finished):
-                del self._tasks[trace_id, task_key]
-            if not stamps.keys().isdisjoint({"started", "returned", "finished", "gone"}):
-                changed.notify_all()
-
-    def ending(self, what: str, moment: float) -> None:
-        """The server is told to end, or ends; entered for each request that is not over."""
-        with changed:
-            for trace in self._traces.values():
-                if trace.ending or not trace.settled:
-                    trace.ending.append((what, moment - trace.sent))
-
-    def close(self, moment: float) -> None:
-        """The server has ended: what is open now can no longer end, but for a queue's work."""
-        self.ending("exit", moment)
-        with changed:
-            for trace in self._traces.values():
-                if not trace.settled:
-                    trace.gone = moment - trace.sent
-                    for task in trace.tasks:
-                        if task.open and task.runner != "queue":
-                            task.gone = trace.gone
-            changed.notify_all()
-
-    def _task(self, trace: Trace, key: str) -> Task:
-        task = self._tasks.get((trace.id, key))
-        if task is None:
-            task = self._tasks[trace.id, key] = Task()
-            trace.tasks.append(task)
-        return task
-
-    def _drop(self, trace_id: str) -> None:
-        del self._traces[trace_id]
-        for key in [key for key in self._tasks if key[0] == trace_id]:
-            del self._tasks[key]
-
-
-# A queue's workers outlive the server: their stamps go to whichever ledger has the request.
-ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
 def seconds(at: float | None) -> str:
     """A moment as people read it in a table."""
     return "" if at is None else f"{at:.3f}"
@@ -364,7 +291,7 @@ def _revived(plain: dict[str, Any]) -> Trace:
         | {
             "body": plain["body"].encode("utf-8", "surrogateescape"),
             "tasks": [Task(**task) for task in plain["tasks"]],
-            "ending": [(what, at) for what, at in plain.get("ending", [])],
+            "ending": tuple((what, at) for what, at in plain.get("ending", [])),
             "floor": plain["floor"] and Floor(*plain["floor"]),
         }
     )

@@ -18,13 +18,15 @@ from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import Any
 
-from .collecting import Enter, Reporter
+from .collecting import DistantPage, Reporter
+from .ledger import Page
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+OpenPage = Callable[[str, float, str, str], Page | DistantPage]
 
 TRACE_HEADER = b"x-lab-trace"
 
@@ -35,30 +37,30 @@ _serial = itertools.count(1)
 class Request:
     """The request on whose behalf code is running: where its stamps go."""
 
-    __slots__ = ("enter", "id", "reporter")
+    __slots__ = ("id", "page", "reporter")
 
-    def __init__(self, id: str, enter: Enter, reporter: Reporter | None) -> None:
+    def __init__(self, id: str, page: Page | DistantPage, reporter: Reporter | None) -> None:
         self.id = id
-        self.enter = enter
+        self.page = page
         self.reporter = reporter
 
     def add(self, func: Any, runner: str) -> str:
         """Announce a piece of work; the key names it in later stamps."""
         key = f"{os.getpid()}-{next(_serial)}"
-        self.enter(self.id, key, {"name": name_of(func), "runner": runner, "added": perf_counter()})
+        self.page.added(key, name_of(func), runner, perf_counter())
         return key
 
     def drop(self, key: str, error: BaseException) -> None:
         """A piece of work that was announced can no longer begin or end."""
-        self.enter(self.id, key, {"gone": perf_counter(), "error": describe(error)})
+        self.page.gone(key, perf_counter(), describe(error))
 
 
 class Watched:
     """An ASGI app that behaves as the one it wraps, and has each request stamped."""
 
-    def __init__(self, app: App, enter: Enter, reporter: Reporter | None = None) -> None:
+    def __init__(self, app: App, open_page: OpenPage, reporter: Reporter | None = None) -> None:
         self.app = app
-        self.enter = enter
+        self.open_page = open_page
         self.reporter = reporter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,32 +69,26 @@ class Watched:
             return
         received = perf_counter()
         trace_id, scope = take_trace_id(scope)
-        enter = self.enter
-        enter(
-            trace_id,
-            None,
-            {"received": received, "method": scope["method"], "path": scope["path"]},
-        )
+        page = self.open_page(trace_id, received, scope["method"], scope["path"])
 
         async def stamped_send(message: Message) -> None:
             await send(message)
             kind = message["type"]
             if kind == "http.response.start":
-                enter(trace_id, None, {"status": message["status"]})
+                page.status(message["status"])
             elif not message.get("more_body", False):
-                enter(trace_id, None, {"responded": perf_counter()})
+                page.responded(perf_counter())
 
-        token = current.set(Request(trace_id, enter, self.reporter))
+        token = current.set(Request(trace_id, page, self.reporter))
         try:
             await self.app(scope, receive, stamped_send)
         except BaseException:
             # `current` stays, and the stamp waits for the next turn of the loop: what the server
             # logs of the error is written for this request, and before it counts as over.
-            stamps = {"returned": perf_counter()}
-            asyncio.get_running_loop().call_soon(enter, trace_id, None, stamps)
+            asyncio.get_running_loop().call_soon(page.returned, perf_counter())
             raise
         current.reset(token)
-        enter(trace_id, None, {"returned": perf_counter()})
+        page.returned(perf_counter())
 
 
 def take_trace_id(scope: Scope) -> tuple[str, Scope]:
@@ -130,27 +126,24 @@ def describe(error: BaseException) -> str:
 class Stamp:
     """Stamps one piece of work from inside: where it runs, around its first and last line."""
 
-    __slots__ = ("key", "request", "where")
+    __slots__ = ("key", "page", "where")
 
-    def __init__(self, request: Request, key: str, where: str) -> None:
-        self.request = request
+    def __init__(self, page: Page | DistantPage, key: str, where: str) -> None:
+        self.page = page
         self.key = key
         self.where = where
 
     def __enter__(self) -> None:
-        stamps = {"started": perf_counter(), "where": self.where}
-        self.request.enter(self.request.id, self.key, stamps)
+        self.page.started(self.key, perf_counter(), self.where)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        stamps: dict[str, Any] = {"finished": perf_counter()}
-        if error is not None:
-            stamps["error"] = describe(error)
-        self.request.enter(self.request.id, self.key, stamps)
+        moment = perf_counter()
+        self.page.finished(self.key, moment, None if error is None else describe(error))
 
 
 def on_loop(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
     async def stamped(*args: Any, **kwargs: Any) -> Any:
-        with Stamp(request, key, "loop"):
+        with Stamp(request.page, key, "loop"):
             return await func(*args, **kwargs)
 
     return stamped
@@ -160,7 +153,7 @@ def in_thread(func: Callable[..., Any], request: Request, key: str) -> Callable[
     def stamped(*args: Any, **kwargs: Any) -> Any:
         token = current.set(request)
         try:
-            with Stamp(request, key, f"thread {threading.get_native_id()}"):
+            with Stamp(request.page, key, f"thread {threading.get_native_id()}"):
                 return func(*args, **kwargs)
         finally:
             current.reset(token)
@@ -183,7 +176,8 @@ class InProcess:
             self._refuse_cells()
             call = bytes(ForkingPickler.dumps(self.call))
         except Exception as error:
-            Request(self.trace_id, self.report, self.report).drop(self.key, error)
+            page = DistantPage(self.report, self.trace_id)
+            page.gone(self.key, perf_counter(), describe(error))
             raise
         return _arrived, (call, self.trace_id, self.key, self.report)
 
@@ -198,8 +192,8 @@ class InProcess:
             )
 
     def __call__(self) -> Any:
-        request = Request(self.trace_id, self.report, self.report)
-        with Stamp(request, self.key, f"process {os.getpid()}"):
+        page = DistantPage(self.report, self.trace_id)
+        with Stamp(page, self.key, f"process {os.getpid()}"):
             return self.call()
 
 
@@ -218,7 +212,7 @@ class StampedCoroutine(Coroutine[Any, Any, Any]):
         self.__name__ = coro.__name__
         self.__qualname__ = coro.__qualname__
         self._coro = coro
-        self._stamp = Stamp(request, key, "loop")
+        self._stamp = Stamp(request.page, key, "loop")
         self._started = False
 
     def send(self, value: Any) -> Any:

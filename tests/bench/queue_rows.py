@@ -9,9 +9,9 @@ from time import perf_counter
 from lab import Queue, delivery
 from lab.building import ROOT
 from lab.celery_app import celery_app, hand_over, publish
+from lab.ledger import Ledger
 from lab.outbox import outbox_of
 from lab.serving import serve
-from lab.traces import Ledger, Trace
 from lab.watching import Request, current
 
 from .row import Row
@@ -34,12 +34,12 @@ def enqueuing(size: float) -> Iterator[Row]:
         app = celery_app(queue.url, queue.name)
         for count in range(max(20, int(1000 * size))):
             sent = asked()
-            ledger.open(Trace(str(count), perf_counter()))
+            page = ledger.open_page(str(count), perf_counter(), "POST", PATH)
             begin = perf_counter()
             hand_over(app, list(sent), {})
             took["celery"].append(perf_counter() - begin)
             for name in ("ours", "watched"):
-                request = Request(str(count), ledger.enter, None) if name == "watched" else None
+                request = Request(str(count), page, None) if name == "watched" else None
                 token = current.set(request)
                 begin = perf_counter()
                 publish(queue.url, queue.name, *sent)

@@ -20,9 +20,10 @@ import server
 from lab import delivery
 from lab.figures import draw_scatter, draw_timeline
 from lab.hooks import watching
+from lab.ledger import Ledger
 from lab.servers import DEFAULTS
 from lab.serving import serve
-from lab.traces import Ledger, Trace, Traces
+from lab.traces import Trace, Traces
 from lab.watching import Watched
 
 from .apps import empty, two
@@ -101,7 +102,7 @@ def observer(size: float) -> Iterator[Row]:
         return time.process_time() - begin
 
     async def ratios() -> list[float]:
-        watched = Watched(server.app, Ledger().enter)
+        watched = Watched(server.app, Ledger().open_page)
         await cpu(server.app, 50)
         found = []
         for _ in range(max(2, int(60 * size))):
@@ -178,18 +179,15 @@ def filled(number: int) -> Ledger:
         at = trace.sent
         trace.status, trace.answered = 202, 0.002 + count % 7 * 0.0001
         trace.headers = {"content-length": str(count % 90), "content-type": "application/json"}
-        ledger.enter(trace.id, None, {"received": at + 0.0005, "method": "POST", "path": "/two"})
+        page = ledger.open_page(trace.id, at + 0.0005, "POST", "/two")
         for key in ("a", "b"):
-            made = {"name": "task", "runner": "background", "added": at + 0.001}
-            ledger.enter(trace.id, key, made)
-        ledger.enter(trace.id, None, {"responded": at + 0.0015})
+            page.added(key, "task", "background", at + 0.001)
+        page.responded(at + 0.0015)
         for key, begin in (("a", 0.002), ("b", 0.102)):
-            ledger.enter(trace.id, key, {"queued": at + begin})
-            ledger.enter(
-                trace.id, key, {"started": at + begin + 0.0001, "where": f"thread {count % 40}"}
-            )
-            ledger.enter(trace.id, key, {"finished": at + begin + 0.1})
-        ledger.enter(trace.id, None, {"returned": at + 0.21})
+            page.queued(key, at + begin)
+            page.started(key, at + begin + 0.0001, f"thread {count % 40}")
+            page.finished(key, at + begin + 0.1, None)
+        page.returned(at + 0.21)
     return ledger
 
 
