@@ -149,7 +149,7 @@ def test_across_hosts_every_accepted_delivery_has_one_effect(net: Net) -> None:
     effects = Effects(net.environment["EFFECTS_DATABASE"])
 
     def starts_on(host: str) -> int:
-        return sum(worker.startswith(f"{host}@") for _, worker in effects.workers())
+        return sum(worker.startswith(f"{host}@") for worker in effects.workers.values())
 
     net.start_broker()
     net.start_worker("one")

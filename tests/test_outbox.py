@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from lab.outbox import Noted, Outbox, outbox_of
+from lab.celery_app import celery_app, hand_over
+from lab.outbox import NOTED, Outbox, outbox_of, put
 
 from .brokers import valkey
-
-NOTED = Noted(["a", {"x-github-event": "push"}, "{}"], {"lab": ["1", "k", "work"]})
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, decode_responses=True) as client:
         yield client
 
 
@@ -34,47 +33,81 @@ def outbox(url: str) -> Iterator[Outbox]:
     outbox._redis.close()
 
 
-def test_what_nobody_holds_is_taken_as_it_was_noted(outbox: Outbox) -> None:
-    outbox.note("a", NOTED)
-    assert outbox.take_overdue(age=0) == [NOTED]
+def lose(client: Any, delivery: str) -> str:
+    """Queue a delivery, and take it as somebody does who then dies."""
+    message = json.dumps({"headers": {"argsrepr": delivery}, "body": "..."})
+    put(client, f"q:{NOTED}", "q:q", delivery, message)
+    assert client.rpop("q:q") == message
+    return message
 
 
-def test_what_is_taken_is_noted_anew(outbox: Outbox, client: Any) -> None:
-    outbox.note("a", NOTED)
+def test_a_delivery_is_noted_as_it_is_queued_and_struck_out_as_it_is_acknowledged(
+    url: str, client: Any
+) -> None:
+    app = celery_app(url, "q")
+    hand_over(app, ["a", {}, "{}"], {})
+    (note,) = client.hgetall("q:noted").values()
+    assert client.lrange("q:q", 0, -1) == [note.partition(" ")[2]]
+    with app.connection_for_read() as connection:
+        kept = connection.SimpleQueue("q")
+        message = kept.get(timeout=5)
+        assert list(client.hgetall("q:noted")) == ["a"]
+        message.ack()
+        kept.close()
+    assert client.keys("q:noted") == []
+
+
+def test_what_is_rejected_to_be_tried_again_stays_noted(url: str, client: Any) -> None:
+    app = celery_app(url, "q")
+    hand_over(app, ["a", {}, "{}"], {})
+    with app.connection_for_read() as connection:
+        kept = connection.SimpleQueue("q")
+        kept.get(timeout=5).requeue()
+        kept.close()
+    assert list(client.hgetall("q:noted")) == ["a"]
+    assert client.llen("q:q") == 1
+
+
+def test_what_nobody_holds_is_queued_again_as_it_was(outbox: Outbox, client: Any) -> None:
+    message = lose(client, "a")
+    assert outbox.queue_overdue(age=0) == ["a"]
+    assert client.lrange("q:q", 0, -1) == [message]
+
+
+def test_what_is_queued_again_is_noted_anew(outbox: Outbox, client: Any) -> None:
+    lose(client, "a")
     ((_, before),) = client.hgetall("q:noted").items()
-    outbox.take_overdue(age=0)
+    outbox.queue_overdue(age=0)
     ((_, after),) = client.hgetall("q:noted").items()
-    assert json.loads(before)[0] < json.loads(after)[0]
+    assert float(before.partition(" ")[0]) < float(after.partition(" ")[0])
 
 
-def test_what_is_settled_or_young_is_left(outbox: Outbox) -> None:
-    outbox.note("a", NOTED)
-    outbox.note("b", NOTED)
-    outbox.settle("a")
-    assert outbox.take_overdue(age=60) == []
+def test_what_is_young_is_left(outbox: Outbox, client: Any) -> None:
+    lose(client, "a")
+    assert outbox.queue_overdue(age=60) == []
+    assert client.llen("q:q") == 0
 
 
-def test_while_any_wait_their_turn_none_is_taken(outbox: Outbox, client: Any) -> None:
-    outbox.note("a", NOTED)
+def test_while_any_wait_their_turn_none_is_queued_again(outbox: Outbox, client: Any) -> None:
+    lose(client, "a")
     client.lpush("q:q", "waiting")
     assert outbox.waiting() == 1
-    assert outbox.take_overdue(age=0) == []
+    assert outbox.queue_overdue(age=0) == []
 
 
 def test_what_a_worker_holds_is_left_to_it(outbox: Outbox, client: Any) -> None:
-    outbox.note("a", NOTED)
-    client.hset("q:unacked", "tag", json.dumps([{"headers": {"argsrepr": "a"}}, "q", "q"]))
-    outbox.note("head", NOTED)  # part of the message, and held by nobody
-    assert outbox.take_overdue(age=0) == [NOTED]
-    assert (
-        json.loads(client.hget("q:noted", "a"))[0] < json.loads(client.hget("q:noted", "head"))[0]
-    )
+    message = json.loads(lose(client, "a"))
+    client.hset("q:unacked", "tag", json.dumps([message, "q", "q"]))
+    lose(client, "head")  # part of the message, and held by nobody
+    assert outbox.queue_overdue(age=0) == ["head"]
 
 
-def test_of_workers_that_look_at_once_one_takes(outbox: Outbox, url: str) -> None:
+def test_of_workers_that_look_at_once_one_queues_again(
+    outbox: Outbox, client: Any, url: str
+) -> None:
     other = Outbox(url, "q")
-    outbox.note("a", NOTED)
-    assert [outbox.take_overdue(age=0), other.take_overdue(age=0)] == [[NOTED], []]
+    lose(client, "a")
+    assert [outbox.queue_overdue(age=0), other.queue_overdue(age=0)] == [["a"], []]
     other._redis.close()
 
 

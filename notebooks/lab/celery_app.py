@@ -19,7 +19,6 @@ import anyio.lowlevel
 import anyio.to_thread
 from celery import Celery
 
-from .outbox import Noted, outbox_of
 from .queue_stamps import ticket
 
 PROCESS = "server.process_and_log_webhook"
@@ -47,8 +46,11 @@ def celery_app(url: str, queue: str, longest_work: float | None = None) -> Celer
     """
     if not url.startswith(("redis://", "rediss://", "amqp://", "amqps://")):
         raise QueueUnavailable("CELERY_BROKER_URL must begin with redis:// or amqp://.")
-    app = Celery("deliveries", broker=url, set_as_current=False)
+    app = Celery("deliveries", set_as_current=False)
     app.conf.update(
+        # Not `broker_url`: the environment, which may name a newer queue's, would win over it.
+        broker_read_url=url,
+        broker_write_url=url,
         task_default_queue=queue,
         # Acknowledged when done, so that a killed worker's delivery is given to another.
         task_acks_late=True,
@@ -67,6 +69,7 @@ def celery_app(url: str, queue: str, longest_work: float | None = None) -> Celer
         # Two queues on one broker must not restore each other's deliveries.
         options: dict[str, Any] = {"global_keyprefix": f"{queue}:"}
         options |= _REDIS_SENDS if longest_work is None else _redis_works(longest_work)
+        app.conf.broker_transport = "lab.outbox:Transport"
     else:
         options = _AMQP_SENDS if longest_work is None else {"confirm_publish": True}
     app.conf.broker_transport_options = options
@@ -139,8 +142,6 @@ def publish(url: str, queue: str, delivery: str, headers: dict[str, str], body: 
     with ticket(PROCESS) as tied:
         try:
             hand_over(celery_app(url, queue), [delivery, headers, body], tied)
-            if outbox := outbox_of(url, queue):
-                outbox.note(delivery, Noted([delivery, headers, body], tied))
         except QueueUnavailable:
             raise
         except Exception as error:  # each transport has its own, and a URL may be amiss too

@@ -22,17 +22,28 @@ if TYPE_CHECKING:
 
 DATABASE = "EFFECTS_DATABASE"
 
+# What a delivery is known by stands in its one row: a start and an effect each write one page.
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS starts (
-    delivery TEXT NOT NULL, worker TEXT NOT NULL, at REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS starts_of ON starts (delivery);
-CREATE TABLE IF NOT EXISTS attempts (delivery TEXT PRIMARY KEY, number INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS done (delivery TEXT PRIMARY KEY, worker TEXT NOT NULL, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS tally (event TEXT PRIMARY KEY, number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS deliveries (
+    delivery TEXT PRIMARY KEY, starts INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    worker TEXT NOT NULL, before TEXT, done REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tally (event TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS aside (
     delivery TEXT PRIMARY KEY, reason TEXT NOT NULL, headers TEXT NOT NULL, body TEXT NOT NULL,
     at REAL NOT NULL);
 """
+BEGIN = """
+INSERT INTO deliveries VALUES (?, 1, 1, ?, NULL, NULL)
+ON CONFLICT DO UPDATE SET
+    starts = starts + 1, attempts = attempts + (done IS NULL),
+    worker = excluded.worker, before = worker
+RETURNING starts, attempts, before, done
+"""
+MARK = """
+INSERT INTO deliveries VALUES (?, 0, 0, ?, NULL, ?)
+ON CONFLICT DO UPDATE SET done = excluded.done WHERE done IS NULL
+"""
+COUNT = "INSERT INTO tally VALUES (?, 1) ON CONFLICT DO UPDATE SET number = number + 1"
 
 
 class Start(NamedTuple):
@@ -73,34 +84,15 @@ class Effects:
 
     def begin(self, delivery: str, worker: str) -> Start:
         """Note that a worker starts on a delivery, and tell what is known of it."""
-        with self._transaction() as db:
-            before = db.execute(
-                "SELECT worker FROM starts WHERE delivery = ? ORDER BY rowid", (delivery,)
-            ).fetchall()
-            db.execute("INSERT INTO starts VALUES (?, ?, ?)", (delivery, worker, time.time()))
-            is_done = db.execute("SELECT 1 FROM done WHERE delivery = ?", (delivery,)).fetchone()
-            attempt = 0
-            if is_done is None:
-                (attempt,) = db.execute(
-                    "INSERT INTO attempts VALUES (?, 1) "
-                    "ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number",
-                    (delivery,),
-                ).fetchone()
-        last = before[-1][0] if before else None
-        return Start(len(before) + 1, attempt, last, is_done is not None)
+        ((number, attempt, before, done),) = self._rows(BEGIN, delivery, worker)
+        return Start(number, attempt if done is None else 0, before, done is not None)
 
     def apply(self, delivery: str, event: str, worker: str) -> bool:
         """Let a delivery have its effect, one more `event` in the tally, unless it has had it."""
         with self._transaction() as db:
-            marked = db.execute(
-                "INSERT OR IGNORE INTO done VALUES (?, ?, ?)", (delivery, worker, time.time())
-            )
-            if marked.rowcount == 0:
+            if db.execute(MARK, (delivery, worker, time.time())).rowcount == 0:
                 return False
-            db.execute(
-                "INSERT INTO tally VALUES (?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
-                (event,),
-            )
+            db.execute(COUNT, (event,))
         return True
 
     def set_aside(self, delivery: str, reason: str, headers: dict[str, str], body: str) -> None:
@@ -118,7 +110,7 @@ class Effects:
         if not found:
             raise KeyError(f"no delivery {delivery!r} lies aside")
         with self._transaction() as db:
-            db.execute("DELETE FROM attempts WHERE delivery = ?", (delivery,))
+            db.execute("UPDATE deliveries SET attempts = 0 WHERE delivery = ?", (delivery,))
         return found[0]
 
     def forget(self, aside: Aside) -> None:
@@ -145,16 +137,19 @@ class Effects:
     @property
     def starts(self) -> dict[str, int]:
         """How often a worker has started on each delivery."""
-        return dict(self._rows("SELECT delivery, count(*) FROM starts GROUP BY delivery"))
+        return dict(self._rows("SELECT delivery, starts FROM deliveries"))
 
-    def workers(self) -> list[tuple[str, str]]:
-        """Each start, the oldest first: the delivery, and the worker that began it."""
-        return self._rows("SELECT delivery, worker FROM starts ORDER BY rowid")
+    @property
+    def workers(self) -> dict[str, str]:
+        """The worker that was the last to start on each delivery."""
+        return dict(self._rows("SELECT delivery, worker FROM deliveries WHERE starts > 0"))
 
     @property
     def done(self) -> set[str]:
         """The deliveries that have had their effect."""
-        return {row[0] for row in self._rows("SELECT delivery FROM done")}
+        return {
+            row[0] for row in self._rows("SELECT delivery FROM deliveries WHERE done IS NOT NULL")
+        }
 
     def frame(self) -> pd.DataFrame:
         """One row per delivery: how often it was started, and how many effects it has."""
@@ -167,9 +162,9 @@ class Effects:
         ]
         return pd.DataFrame(rows, columns=["delivery", "starts", "effects", "set aside"])
 
-    def _rows(self, query: str) -> list[Any]:
+    def _rows(self, query: str, *values: str) -> list[Any]:
         with self._lock:
-            return self._connected().execute(query).fetchall()
+            return self._connected().execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

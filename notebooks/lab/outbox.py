@@ -1,7 +1,9 @@
 """What a Redis broker has accepted and no worker has done yet, noted beside its queue.
 
 Redis gives a delivery away before anybody has noted who has it: a worker or a broker that dies in
-that moment would lose it. The workers look here for what nobody holds, and hand it over again.
+that moment would lose it. So Celery's transport, extended here, notes each delivery as it queues
+it, and strikes it out as it is acknowledged. The workers look here for what nobody holds, and
+queue it again.
 """
 
 from __future__ import annotations
@@ -9,16 +11,43 @@ from __future__ import annotations
 import functools
 import json
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
+
+# As the settings of celery_app.py have it, each key of a queue begins with the queue's name.
+NOTED = "noted"
 
 
-class Noted(NamedTuple):
-    """A delivery as it was handed over: the arguments of its task, and the message's headers."""
+class QoS(kombu_redis.QoS):
+    """What a worker holds: a delivery that it acknowledges is struck out with the same call."""
 
-    arguments: list[Any]
-    headers: dict[str, Any]
+    def ack(self, delivery_tag: str) -> None:
+        together = self._remove_from_indices(delivery_tag)
+        together.hdel(NOTED, name_of(self.get(delivery_tag).headers)).execute()
+        super(kombu_redis.QoS, self).ack(delivery_tag)
+
+
+class Channel(kombu_redis.Channel):
+    """Notes each delivery with the call that queues it."""
+
+    QoS = QoS
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        put(self.sender, NOTED, queue, name_of(message["headers"]), dumps(message))
+
+    # Celery's own makes a client for every message, which takes as long as the note.
+    @functools.cached_property
+    def sender(self) -> Any:
+        return self._create_client()
+
+
+class Transport(kombu_redis.Transport):
+    """Celery's Redis transport, with an outbox."""
+
+    Channel = Channel
 
 
 class Outbox:
@@ -28,51 +57,52 @@ class Outbox:
     """
 
     def __init__(self, url: str, queue: str) -> None:
-        # Bounded, like all that a request waits for.
         self._redis: Any = redis.Redis.from_url(
             url, socket_timeout=1, socket_connect_timeout=1, decode_responses=True
         )
         self._name = queue
         self._queue = f"{queue}:{queue}"
         self._held = f"{queue}:unacked"
-        self._noted = f"{queue}:noted"
-        self._turn = f"{queue}:noted-turn"
-
-    def note(self, delivery: str, noted: Noted) -> None:
-        """Note a delivery, before its caller is told that it is accepted."""
-        self._redis.hset(self._noted, delivery, json.dumps([time.time(), *noted]))
-
-    def settle(self, delivery: str) -> None:
-        """Strike out a delivery that is done, or set aside."""
-        self._redis.hdel(self._noted, delivery)
+        self._noted = f"{queue}:{NOTED}"
+        self._turn = f"{queue}:{NOTED}-turn"
 
     def waiting(self) -> int:
         """How many deliveries wait for a worker."""
         return int(self._redis.llen(self._queue))
 
-    def take_overdue(self, age: float) -> list[Noted]:
-        """The deliveries that nobody holds, each noted anew; none while any still waits its turn.
+    def queue_overdue(self, age: float) -> list[str]:
+        """Queue again what nobody holds, and tell its ids; nothing while any still waits its turn.
 
-        age: seconds since it was noted, after which a delivery should have been begun.
+        age: seconds since it was queued, after which a delivery should have been begun.
         """
         # One worker at a time looks.
         if self.waiting() or not self._redis.set(self._turn, "", nx=True, px=500):
             return []
-        # Celery's messages name what they carry in their headers: here, the delivery's id.
-        messages = [json.loads(held)[0] for held in self._redis.hvals(self._held)]
-        held = {message["headers"].get("argsrepr") for message in messages}
-        taken = []
-        for delivery, text in self._redis.hgetall(self._noted).items():
-            since, *noted = json.loads(text)
-            if since < time.time() - age and delivery not in held:
-                taken.append(Noted(*noted))
-                self.note(delivery, taken[-1])
-        return taken
+        held = {name_of(json.loads(each)[0]["headers"]) for each in self._redis.hvals(self._held)}
+        overdue = []
+        for delivery, note in self._redis.hgetall(self._noted).items():
+            since, _, message = note.partition(" ")
+            if float(since) < time.time() - age and delivery not in held:
+                put(self._redis, self._noted, self._queue, delivery, message)
+                overdue.append(delivery)
+        return overdue
 
     def clear(self) -> None:
         """Remove the queue from its broker, with all that was kept for it."""
         for key in self._redis.scan_iter(f"{self._name}:*"):
             self._redis.delete(key)
+
+
+def put(client: Any, noted: str, queue: str, delivery: str, message: str) -> None:
+    """Note a message, then queue it, in one call to the broker."""
+    together = client.pipeline(transaction=False)
+    together.hset(noted, delivery, f"{time.time()} {message}")
+    together.lpush(queue, message).execute()
+
+
+def name_of(headers: dict[str, Any]) -> str:
+    """The id of the delivery in a message of Celery's."""
+    return str(headers["argsrepr"])
 
 
 @functools.cache

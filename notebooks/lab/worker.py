@@ -16,7 +16,7 @@ from redis import RedisError
 
 from server import process_and_log_webhook, settings
 
-from .celery_app import MARGIN, PROCESS, broker_url, celery_app, hand_over, logger, queue_name
+from .celery_app import MARGIN, PROCESS, broker_url, celery_app, logger, queue_name
 from .effects import Effects, Start
 from .outbox import outbox_of
 from .queue_stamps import HEADER, stamped
@@ -51,9 +51,6 @@ def process(task: Task, delivery: str, headers: dict[str, str], body: str) -> No
         if not last:
             raise Reject(error, requeue=True) from error
         effects.set_aside(delivery, repr(error), headers, body)
-    if outbox:
-        with contextlib.suppress(RedisError):  # if it stays there, it is found done next time
-            outbox.settle(delivery)
 
 
 def attempt(start: Start, worker: str, delivery: str, headers: dict[str, str], body: str) -> None:
@@ -67,7 +64,7 @@ def attempt(start: Start, worker: str, delivery: str, headers: dict[str, str], b
 
 
 class LookAfterOutbox(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Hands over again what a Redis broker has given to nobody who lives."""
+    """Queues again what a Redis broker has given to nobody who lives."""
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012
 
@@ -82,8 +79,7 @@ class LookAfterOutbox(bootsteps.StartStopStep):  # type: ignore[misc]
     def look(self) -> None:
         assert outbox is not None
         with contextlib.suppress(RedisError):  # the broker is away: look again later
-            for noted in outbox.take_overdue(settings.WORK_SECONDS + MARGIN):
-                hand_over(app, *noted)
+            outbox.queue_overdue(settings.WORK_SECONDS + MARGIN)
 
 
 app.steps["worker"].add(LookAfterOutbox)

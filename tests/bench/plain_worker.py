@@ -1,11 +1,13 @@
-"""Plain Celery with the lab's settings: what the lab's own worker is measured against."""
+"""The worker of plain Celery: the work of a delivery, and no mark that it is done."""
 
 import json
 
-from lab.celery_app import PROCESS, broker_url, celery_app, queue_name
+from lab.celery_app import PROCESS, broker_url, queue_name
 from server import process_and_log_webhook
 
-app = celery_app(broker_url(), queue_name(), 0.0)
+from .plain import plain_app
+
+app = plain_app(broker_url(), queue_name(), 0.0)
 
 
 @app.task(name=PROCESS)

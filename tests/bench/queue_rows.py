@@ -14,6 +14,7 @@ from lab.outbox import outbox_of
 from lab.serving import serve
 from lab.watching import Request, current
 
+from .plain import plain_app
 from .row import Row
 
 PATH = "/webhook-test/queue"
@@ -27,11 +28,11 @@ def asked() -> tuple[str, dict[str, str], str]:
 
 
 def enqueuing(size: float) -> Iterator[Row]:
-    """How long the enqueuing call takes: watched over not, and with the outbox over Celery's."""
+    """How long the enqueuing call takes: watched over not, and over plain Celery's."""
     ledger = Ledger()
     took: dict[str, list[float]] = {"celery": [], "ours": [], "watched": []}
     with Queue(workers=0, broker="embedded") as queue:
-        app = celery_app(queue.url, queue.name)
+        app = plain_app(queue.url, queue.name)
         for count in range(max(20, int(1000 * size))):
             sent = asked()
             page = ledger.open_page(str(count), perf_counter(), "POST", PATH)
@@ -80,10 +81,11 @@ def working(size: float) -> Iterator[Row]:
 
 
 def rate(module: str, workers: int, number: int) -> float:
+    app_of = plain_app if module == PLAIN else celery_app
     with Queue(workers, broker="embedded", worker=module, WORK_SECONDS=0, PYTHONPATH=ROOT) as queue:
         outbox = outbox_of(queue.url, queue.name)
         assert outbox is not None
-        app = celery_app(queue.url, queue.name)
+        app = app_of(queue.url, queue.name)
         for worker in queue.workers:
             worker.freeze()
         for _ in range(number):
