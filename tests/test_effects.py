@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import sqlite3
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -99,3 +101,26 @@ def test_workers_that_race_have_one_effect_for_each_delivery(effects: Effects) -
     assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
     assert effects.tally == {"push": 100}
     assert set(effects.starts.values()) == {4}
+
+
+def begin(path: Path, together: threading.Barrier) -> int:
+    effects = Effects(path)
+    together.wait()
+    return effects.begin("a", "w").number
+
+
+def test_workers_that_open_a_new_file_at_once_all_can_use_it(tmp_path: Path) -> None:
+    workers = 8
+    for number in range(10):
+        together = threading.Barrier(workers)
+
+        def begin(
+            path: Path = tmp_path / str(number), together: threading.Barrier = together
+        ) -> int:
+            effects = Effects(path)
+            together.wait()
+            return effects.begin("a", "w").number
+
+        with ThreadPoolExecutor(workers) as pool:
+            begun = [pool.submit(begin) for _ in range(workers)]
+        assert sorted(start.result() for start in begun) == list(range(1, workers + 1))

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,21 @@ def test_a_killed_broker_comes_back_with_all_that_it_had_accepted(queue: Queue, 
     accepted.wait(60)
     assert {task.state for task in accepted.tasks} <= {"finished", "lost"}
     assert all(trace.tasks[-1].state == "finished" for trace in accepted)
+
+
+@pytest.mark.slow
+def test_a_delivery_waits_for_a_database_that_takes_nothing(queue: Queue, web: Web) -> None:
+    with closing(sqlite3.connect(queue.effects.path)) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON deliveries "
+                   "BEGIN SELECT RAISE(ABORT, 'full'); END")  # fmt: skip
+        waiting = delivery("push")
+        web.post(QUEUE, **waiting)
+        name = waiting["headers"]["X-GitHub-Delivery"]
+        until(lambda: queue.workers[0].said(f"Delivery {name} waits for "))
+        assert name not in queue.effects.done
+        db.execute("DROP TRIGGER full")
+    until(lambda: name in queue.effects.done)
+    assert queue.effects.starts[name] == 1
 
 
 @pytest.mark.slow

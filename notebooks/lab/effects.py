@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DATABASE = "EFFECTS_DATABASE"
+PATIENCE = 30.0
 
 # What a delivery is known by stands in its one row: a start and an effect each write one page.
 SCHEMA = """
@@ -147,9 +148,8 @@ class Effects:
     @property
     def done(self) -> set[str]:
         """The deliveries that have had their effect."""
-        return {
-            row[0] for row in self._rows("SELECT delivery FROM deliveries WHERE done IS NOT NULL")
-        }
+        rows = self._rows("SELECT delivery FROM deliveries WHERE done IS NOT NULL")
+        return {delivery for (delivery,) in rows}
 
     def frame(self) -> pd.DataFrame:
         """One row per delivery: how often it was started, and how many effects it has."""
@@ -181,13 +181,27 @@ class Effects:
 
     def _connected(self) -> sqlite3.Connection:
         if self._db is None or self._pid != os.getpid():  # a fork needs its own
-            self._db = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            db = sqlite3.connect(
+                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
-            self._pid = os.getpid()
-            weakref.finalize(self, self._db.close)
-            # Safe when a process dies at any moment, without waiting for the disk each time.
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(SCHEMA)
+            weakref.finalize(self, db.close)
+            # Safe when a process dies at any moment, and waits for the disk only now and then.
+            _turn_to_wal(db)
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA wal_autocheckpoint = 8000")
+            db.executescript(SCHEMA)
+            self._db, self._pid = db, os.getpid()
         return self._db
+
+
+def _turn_to_wal(db: sqlite3.Connection) -> None:
+    """Have writers append to a log; of those who turn a new file to it at once, one succeeds."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)

@@ -8,9 +8,11 @@ queue it again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import redis
@@ -36,11 +38,15 @@ class Channel(kombu_redis.Channel):
     QoS = QoS
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
-        put(self.sender, NOTED, queue, name_of(message["headers"]), dumps(message))
+        put(self._one, NOTED, queue, name_of(message["headers"]), dumps(message))
 
-    # Celery's own makes a client for every message, which takes as long as the note.
+    @contextlib.contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """The client to call the broker with; Celery's own makes one for every call."""
+        yield client or self._one
+
     @functools.cached_property
-    def sender(self) -> Any:
+    def _one(self) -> Any:
         return self._create_client()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
+import time
 from typing import Any
 
 from celery import Task, bootsteps
@@ -23,6 +25,7 @@ from .queue_stamps import HEADER, stamped
 
 MOST_ATTEMPTS = 3
 LOOK_EVERY = 1.0
+PAUSE = 1.0
 
 
 class TooManyAttempts(Exception):
@@ -40,17 +43,22 @@ def process(task: Task, delivery: str, headers: dict[str, str], body: str) -> No
 
     delivery: its id. headers: as the request had them. body: JSON.
     """
-    worker = task.request.hostname
-    start = effects.begin(delivery, worker)
-    last = start.attempt >= MOST_ATTEMPTS
     try:
-        with stamped(task.request.get(HEADER), start, last):
-            attempt(start, worker, delivery, headers, body)
-    except Exception as error:
-        logger.error(f"Attempt {start.attempt} at delivery {delivery} failed: {error!r}")
-        if not last:
-            raise Reject(error, requeue=True) from error
-        effects.set_aside(delivery, repr(error), headers, body)
+        start = effects.begin(delivery, task.request.hostname)
+        last = start.attempt >= MOST_ATTEMPTS
+        try:
+            with stamped(task.request.get(HEADER), start, last):
+                attempt(start, task.request.hostname, delivery, headers, body)
+        except Exception as error:
+            logger.error(f"Attempt {start.attempt} at delivery {delivery} failed: {error!r}")
+            if not last:
+                raise Reject(error, requeue=True) from error
+            effects.set_aside(delivery, repr(error), headers, body)
+    except sqlite3.Error as error:
+        # A disk that is full, say: the delivery stays in the queue until somebody has mended it.
+        logger.error(f"Delivery {delivery} waits for {effects.path}: {error!r}")
+        time.sleep(PAUSE)
+        raise Reject(error, requeue=True) from error
 
 
 def attempt(start: Start, worker: str, delivery: str, headers: dict[str, str], body: str) -> None:
