@@ -68,6 +68,21 @@ def test_what_is_rejected_to_be_tried_again_stays_noted(url: str, client: Any) -
     assert client.llen("q:q") == 1
 
 
+def test_what_was_given_back_stays_noted_when_it_is_acknowledged_too_late(
+    url: str, client: Any
+) -> None:
+    app = celery_app(url, "q")
+    hand_over(app, ["a", {}, "{}"], {})
+    with app.connection_for_read() as connection:
+        kept = connection.SimpleQueue("q")
+        message = kept.get(timeout=5)
+        message.channel.qos.restore_unacked()  # as a channel does that is closed
+        message.ack()
+        kept.close()
+    assert list(client.hgetall("q:noted")) == ["a"]
+    assert client.llen("q:q") == 1
+
+
 def test_what_nobody_holds_is_queued_again_as_it_was(outbox: Outbox, client: Any) -> None:
     message = lose(client, "a")
     assert outbox.queue_overdue(age=0) == ["a"]

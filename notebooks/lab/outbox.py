@@ -28,7 +28,10 @@ class QoS(kombu_redis.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         together = self._remove_from_indices(delivery_tag)
-        together.hdel(NOTED, name_of(self.get(delivery_tag).headers)).execute()
+        # What was given back when the connection closed is not held any more: its note stays.
+        with contextlib.suppress(KeyError):
+            together.hdel(NOTED, name_of(self.get(delivery_tag).headers))
+        together.execute()
         super(kombu_redis.QoS, self).ack(delivery_tag)
 
 
@@ -107,8 +110,8 @@ def put(client: Any, noted: str, queue: str, delivery: str, message: str) -> Non
 
 
 def name_of(headers: dict[str, Any]) -> str:
-    """The id of the delivery in a message of Celery's."""
-    return str(headers["argsrepr"])
+    """The id of the delivery that a message of Celery's carries."""
+    return str(headers.get("argsrepr"))
 
 
 @functools.cache
