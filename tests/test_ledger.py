@@ -1,7 +1,8 @@
 """What is seen of requests ends up in their traces, in whatever order it is told."""
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -43,9 +44,19 @@ def test_stamps_may_all_come_before_the_announcement() -> None:
     assert ledger._tasks == {}
 
 
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switching")
 def test_two_who_tell_of_a_task_at_once_tell_of_the_same() -> None:
     trace, page = page_of(Ledger())
-    tasks = 2000
+    tasks = 10_000
     together = threading.Barrier(2)
 
     def tell(stamp: Callable[[str], None]) -> None:
