@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS aside (
 BEGIN = """
 INSERT INTO deliveries VALUES (?, 1, 1, ?, NULL, NULL)
 ON CONFLICT DO UPDATE SET
-    starts = starts + 1, attempts = attempts + (done IS NULL),
+    starts = starts + 1, attempts = attempts + 1,
     worker = excluded.worker, before = worker
 RETURNING starts, attempts, before, done
 """

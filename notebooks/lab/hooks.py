@@ -25,7 +25,16 @@ from typing import Any
 import anyio._backends._asyncio  # noqa: F401  # imported later, it would keep a hooked create_task
 from starlette.background import BackgroundTask
 
-from .watching import InProcess, Request, StampedCoroutine, current, describe, in_thread, on_loop
+from .watching import (
+    InProcess,
+    Request,
+    StampedCoroutine,
+    current,
+    describe,
+    in_thread,
+    on_behalf_of,
+    on_loop,
+)
 
 LONGEST_LINE = 500
 
@@ -68,7 +77,7 @@ def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
 
         def stamped() -> None:
             del self.__dict__["run"]
-            in_thread(run, request, key)()
+            on_behalf_of(request, in_thread(run, request, key))()
 
         self.__dict__["run"] = stamped
         with _dropping(request, key):
@@ -117,8 +126,9 @@ def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., An
         if request is None or getattr(fn, "__module__", None) == "socket":
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "executor")
+        work = on_behalf_of(request, in_thread(fn, request, key))
         with _dropping(request, key):
-            future: Future[Any] = original(self, in_thread(fn, request, key), *args, **kwargs)
+            future: Future[Any] = original(self, work, *args, **kwargs)
         future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
         return future
 

@@ -151,14 +151,23 @@ def on_loop(func: Callable[..., Any], request: Request, key: str) -> Callable[..
 
 def in_thread(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
     def stamped(*args: Any, **kwargs: Any) -> Any:
+        with Stamp(request.page, key, f"thread {threading.get_native_id()}"):
+            return func(*args, **kwargs)
+
+    return stamped
+
+
+def on_behalf_of(request: Request, func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for a thread that knows nothing of the request that it runs for."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
         token = current.set(request)
         try:
-            with Stamp(request.page, key, f"thread {threading.get_native_id()}"):
-                return func(*args, **kwargs)
+            return func(*args, **kwargs)
         finally:
             current.reset(token)
 
-    return stamped
+    return call
 
 
 class InProcess:
