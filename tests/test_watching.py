@@ -33,7 +33,7 @@ from lab import hooks
 from lab.hooks import watching
 from lab.ledger import Ledger
 from lab.serving import Web
-from lab.traces import Trace
+from lab.traces import Trace, Traces
 from lab.watching import App, Watched
 
 Serving = Callable[..., Web]
@@ -252,6 +252,30 @@ def test_tasks_that_an_error_drops_are_seen_as_never_run(serving: Serving) -> No
 
     trace = serving(app).post("/").wait(5)
     assert (trace.status, [task.state for task in trace.tasks]) == (400, ["never ran"])
+
+
+LEAVING: dict[str, Callable[[Callable[[], None]], Any]] = {
+    "background": BackgroundTask,
+    "thread": lambda func: threading.Thread(target=func).start(),
+    "executor": lambda func: asyncio.get_running_loop().run_in_executor(None, func),
+    "create_task": lambda func: asyncio.create_task(asyncio.to_thread(func)),
+}
+
+
+@pytest.mark.parametrize("way", LEAVING)
+def test_log_lines_of_work_stand_on_its_request_whichever_way_it_left(
+    serving: Serving, way: str
+) -> None:
+    def work() -> None:
+        logging.getLogger("work").warning("at it")
+
+    async def endpoint(request: Request) -> Response:
+        left = LEAVING[way](work)
+        return Response(background=left if isinstance(left, BackgroundTask) else None)
+
+    web = serving(Starlette(routes=[Route("/", endpoint)]))
+    traces = Traces(web.get("/") for _ in range(2)).wait(5)
+    assert [trace.log for trace in traces] == [["WARNING work: at it"]] * 2
 
 
 def test_log_lines_stand_on_their_own_request(serving: Serving, gate: threading.Event) -> None:
