@@ -201,7 +201,8 @@ def _turn_to_wal(db: sqlite3.Connection) -> None:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > end:
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # of any of its kinds
+            if not busy or time.monotonic() > end:
                 raise
             time.sleep(0.01)
