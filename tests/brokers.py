@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.broker import free_port, server_command, valkey_server
+from lab.queue.valkey import free_port, server_command, valkey_server
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 

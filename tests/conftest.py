@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lab.serving import Web, serve
+from lab.servers.web import Web, serve
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lab.building import sources
+from lab.publishing.notebooks import sources
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

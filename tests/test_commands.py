@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import lab.__main__ as commands
-from lab.building import ROOT
+from lab.publishing.notebooks import ROOT
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI
 
 from lab import serve
-from lab.building import NOTEBOOKS, make, sources
+from lab.publishing.notebooks import NOTEBOOKS, make, sources
 
-from .test_kernel import Kernel, kernel_in
+from .servers.test_in_kernel import Kernel, kernel_in
 from .waiting import alive, until
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.building import ROOT, sources
+from lab.publishing.notebooks import ROOT, sources
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "notebooks" / "zh" / "README.md").read_text(encoding="utf-8")
@@ -50,11 +50,12 @@ def test_every_requirement_is_pinned() -> None:
 
 
 def test_server_and_lab_are_found_from_any_folder_and_are_this_checkout(tmp_path: Path) -> None:
-    code = "import server, lab; print(server.__file__); print(lab.__file__)"
+    code = "import server, webhooks, lab; print(server.__file__, webhooks.__file__, lab.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [
         str(ROOT / "server.py"),
+        str(ROOT / "webhooks" / "__init__.py"),
         str(ROOT / "notebooks" / "lab" / "__init__.py"),
     ]

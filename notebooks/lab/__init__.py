@@ -6,8 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checking import check as check
-    from .deliveries import delivery as delivery
+    from .clients.sender import poisson as poisson
     from .figures import backlog as backlog
     from .figures import growth as growth
     from .figures import heartbeat as heartbeat
@@ -17,31 +16,32 @@ if TYPE_CHECKING:
     from .figures import sequence as sequence
     from .figures import steps as steps
     from .figures import timeline as timeline
-    from .inbox import Inbox as Inbox
-    from .playground import play as play
-    from .queueing import Queue as Queue
-    from .sending import poisson as poisson
-    from .serving import serve as serve
+    from .lessons.checks import check as check
+    from .lessons.inbox import Inbox as Inbox
+    from .lessons.samples import delivery as delivery
+    from .playground.controls import play as play
+    from .queue.notebook_queue import Queue as Queue
+    from .servers.web import serve as serve
     from .traces import Trace as Trace
     from .traces import Traces as Traces
 
 _ROOMS = {
-    "Inbox": "inbox",
-    "Queue": "queueing",
+    "Inbox": "lessons.inbox",
+    "Queue": "queue.notebook_queue",
     "Trace": "traces",
     "Traces": "traces",
     "backlog": "figures",
-    "check": "checking",
-    "delivery": "deliveries",
+    "check": "lessons.checks",
+    "delivery": "lessons.samples",
     "growth": "figures",
     "heartbeat": "figures",
     "knee": "figures",
     "lanes": "figures",
-    "play": "playground",
-    "poisson": "sending",
+    "play": "playground.controls",
+    "poisson": "clients.sender",
     "scatter": "figures",
     "sequence": "figures",
-    "serve": "serving",
+    "serve": "servers.web",
     "steps": "figures",
     "timeline": "figures",
 }

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .building import NOTEBOOKS, ROOT, build, make, sources
+from .publishing.notebooks import NOTEBOOKS, ROOT, build, make, sources
 
 FIRST = "/lab/tree/notebooks/01_answer_first.ipynb"
 
@@ -84,8 +84,8 @@ def write_notebooks() -> int:
 
 
 def record() -> int:
-    from .recording import draw_all, recorded
-    from .reporting import execute
+    from .publishing.recordings import draw_all, recorded
+    from .publishing.run import execute
 
     failed = 0
     for source in sources():
@@ -99,8 +99,8 @@ def record() -> int:
 
 
 def write_report(to: Path, again: bool) -> int:
-    from .report_pages import render
-    from .reporting import run
+    from .publishing.pages import render
+    from .publishing.run import run
 
     problems = {} if again else run(to, tell=lambda line: print(line, flush=True))
     try:

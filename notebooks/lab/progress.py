@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
-
-from IPython.core.getipython import get_ipython
-from IPython.display import ProgressBar
 
 
 class Progress:
@@ -15,7 +13,9 @@ class Progress:
     def __init__(self, total: int) -> None:
         self._bar: Any = None
         # Elsewhere than in a cell it would stand wherever output goes just then.
-        if get_ipython() and threading.current_thread() is threading.main_thread():
+        if in_a_cell():
+            from IPython.display import ProgressBar
+
             bar: Any = ProgressBar(total)  # type: ignore[no-untyped-call]
             bar.display()
             self._bar = bar
@@ -23,3 +23,10 @@ class Progress:
     def show(self, done: int) -> None:
         if self._bar:
             self._bar.progress = done
+
+
+def in_a_cell() -> bool:
+    """Whether the main thread of a notebook asks."""
+    ipython: Any = sys.modules.get("IPython")
+    main = threading.current_thread() is threading.main_thread()
+    return ipython is not None and main and ipython.get_ipython() is not None

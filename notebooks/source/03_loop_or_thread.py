@@ -19,7 +19,7 @@ import anyio.to_thread
 from fastapi import BackgroundTasks, FastAPI
 
 from lab import check, heartbeat, serve, steps, timeline
-from lab.nesting import last_line, run_all
+from lab.lessons.kernels import last_line, run_all
 
 # %% tags=["app"]
 app = FastAPI()

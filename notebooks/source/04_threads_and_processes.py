@@ -29,7 +29,7 @@ from fastapi import BackgroundTasks, FastAPI
 from starlette.background import BackgroundTask
 
 from lab import Inbox, check, heartbeat, serve, timeline
-from lab.work import crunch
+from lab.lessons.crunch import crunch
 
 # %% [markdown] lang="en"
 # ## The guide's e-mail, both ways

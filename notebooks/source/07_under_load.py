@@ -20,7 +20,7 @@ import pandas as pd
 from fastapi import BackgroundTasks, FastAPI
 
 from lab import Traces, backlog, check, knee, poisson, serve
-from lab.loads import waits
+from lab.figures.knees import waits
 
 # %% [markdown] lang="en"
 # Four threads, and work of 40 ms: that makes 100 pieces a second, and no more. The app counts for
@@ -240,7 +240,7 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 #
 # Under each stands a check: run it as often as you like.
 #
-# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.loads`,
+# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.figures.knees`,
 # and call the number `most`.
 
 # %% [markdown] lang="zh"
@@ -248,10 +248,10 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 #
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
-# **1.** 负载 150 % 时，最多同时有多少任务在等或在跑？用 `lab.loads` 里的 `pending`，这个数就叫 `most`。
+# **1.** 负载 150 % 时，最多同时有多少任务在等或在跑？用 `lab.figures.knees` 里的 `pending`，这个数就叫 `most`。
 
 # %% tags=["solution"]
-from lab.loads import pending
+from lab.figures.counts import pending
 
 times, counts = pending(runs[150])
 most = counts.max()

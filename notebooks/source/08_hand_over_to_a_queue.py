@@ -402,7 +402,7 @@ check(
 
 # %% [markdown] lang="en"
 # **In practice.** A worker on another machine needs this code and one variable:
-# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A lab.worker worker`. Effects happen once for
+# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A webhooks.worker worker`. Effects happen once for
 # all workers that share one database; here it is a file, across machines it must be a server. Watch
 # the length of the queue and what lies aside: nobody else will tell you.
 #
@@ -410,7 +410,7 @@ check(
 
 # %% [markdown] lang="zh"
 # **实际使用**：另一台机器上的 worker，只要有这份代码和一个变量：
-# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A lab.worker worker`。共用同一个数据库的 worker 之间，
+# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A webhooks.worker worker`。共用同一个数据库的 worker 之间，
 # 效果只有一次；这里是一个文件，跨机器就得是数据库服务器。要盯着队列的长度和被搁置的投递：别人不会来告诉你。
 #
 # 下一课：[9. 核对指南](09_check_the_guide.ipynb)

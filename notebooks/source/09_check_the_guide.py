@@ -34,7 +34,7 @@ from starlette.background import BackgroundTask
 
 import server
 from lab import Inbox, Traces, check, delivery, serve
-from lab.verdicts import Guide, Statement, Text
+from lab.lessons.guide import Guide, Statement, Text
 
 # %% [markdown] lang="en"
 # A verdict is computed from what this run has seen: the *claim*, that the plain case is as stated, and
@@ -496,7 +496,7 @@ guide.check("one-by-one", most == 1, but=met > 1, most=most, met=met)
 def processors(pool):
     """How many processors four computing pieces of work used, on average."""
     begin = time.perf_counter()
-    compute = partial(timeit, "crunch()", "from lab.work import crunch", time.thread_time)
+    compute = partial(timeit, "crunch()", "from lab.lessons.crunch import crunch", time.thread_time)
     return sum(pool.map(compute, [1] * 4)) / (time.perf_counter() - begin)
 
 

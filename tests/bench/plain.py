@@ -4,7 +4,7 @@ import functools
 
 from celery import Celery
 
-from lab.celery_app import celery_app
+from webhooks.queue import celery_app
 
 
 @functools.cache

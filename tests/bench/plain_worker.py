@@ -2,14 +2,14 @@
 
 import json
 
-from lab.celery_app import PROCESS, broker_url, queue_name
 from server import process_and_log_webhook
+from webhooks.queue import PROCESS, broker_and_queue
 
 from .plain import plain_app
 
-app = plain_app(broker_url(), queue_name(), 0.0)
+app = plain_app(*broker_and_queue(), 5.0)
 
 
 @app.task(name=PROCESS)
 def process(delivery: str, headers: dict[str, str], body: str) -> None:
-    process_and_log_webhook(headers, json.loads(body))
+    process_and_log_webhook(headers, json.loads(body), 0.0)

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator
 from time import perf_counter
 
+from celery import Celery
+
 from lab import Queue, delivery
-from lab.building import ROOT
-from lab.celery_app import celery_app, hand_over, publish
-from lab.ledger import Ledger
-from lab.outbox import outbox_of
-from lab.serving import serve
-from lab.watching import Request, current
+from lab.observer.requests import Request, current
+from lab.publishing.notebooks import ROOT
+from lab.servers.web import serve
+from lab.traces import Ledger
+from webhooks.outbox import outbox_of
+from webhooks.queue import PROCESS, celery_app, publish
 
 from .plain import plain_app
 from .row import Row
@@ -27,6 +29,10 @@ def asked() -> tuple[str, dict[str, str], str]:
     return headers["x-github-delivery"], headers, json.dumps(json.loads(sent["content"]))
 
 
+def hand_over(app: Celery, sent: tuple[str, dict[str, str], str]) -> None:
+    app.send_task(PROCESS, sent, argsrepr=sent[0])
+
+
 def enqueuing(size: float) -> Iterator[Row]:
     """How long the enqueuing call takes: watched over not, and over plain Celery's."""
     ledger = Ledger()
@@ -37,7 +43,7 @@ def enqueuing(size: float) -> Iterator[Row]:
             sent = asked()
             page = ledger.open_page(str(count), perf_counter(), "POST", PATH)
             begin = perf_counter()
-            hand_over(app, list(sent), {})
+            hand_over(app, sent)
             took["celery"].append(perf_counter() - begin)
             for name in ("ours", "watched"):
                 request = Request(str(count), page, None) if name == "watched" else None
@@ -75,9 +81,9 @@ def working(size: float) -> Iterator[Row]:
         ratios = []
         for turn in range(max(1, int(6 * size))):
             # In turn first: what a machine has just done tells on what it does next.
-            order = ("lab.worker", PLAIN)[:: 1 if turn % 2 else -1]
+            order = ("webhooks.worker", PLAIN)[:: 1 if turn % 2 else -1]
             rates = {module: rate(module, workers, number) for module in order}
-            ratios.append(rates["lab.worker"] / rates[PLAIN])
+            ratios.append(rates["webhooks.worker"] / rates[PLAIN])
         name = f"tasks a second, {workers} worker{'s' * (workers > 1)}"
         yield Row(name, statistics.median(ratios), 0.95, at_most=False)
 
@@ -91,7 +97,7 @@ def rate(module: str, workers: int, number: int) -> float:
         for worker in queue.workers:
             worker.freeze()
         for _ in range(number):
-            hand_over(app, list(asked()), {})
+            hand_over(app, asked())
         begin = perf_counter()
         for worker in queue.workers:
             worker.thaw()

@@ -19,12 +19,12 @@ import uvicorn
 import server
 from lab import delivery
 from lab.figures import draw_scatter, draw_timeline
-from lab.hooks import watching
-from lab.ledger import Ledger
-from lab.servers import DEFAULTS
-from lab.serving import serve
-from lab.traces import Trace, Traces
-from lab.watching import Watched
+from lab.observer.hooks import hooked
+from lab.observer.requests import Watched
+from lab.servers.watched_uvicorn import DEFAULTS
+from lab.servers.web import serve
+from lab.traces import Ledger, Trace, Traces
+from webhooks.work import logger
 
 from .apps import empty, two
 from .queue_rows import enqueuing, refusing, starting, working
@@ -107,7 +107,7 @@ def observer(size: float) -> Iterator[Row]:
         found = []
         for _ in range(max(2, int(60 * size))):
             plain = await cpu(server.app, 50)
-            with watching():
+            with hooked():
                 found.append(await cpu(watched, 50) / plain)
         return found
 
@@ -162,13 +162,13 @@ class no_work:
     def __enter__(self) -> None:
         self.before = server.app.state.work_seconds
         server.app.state.work_seconds = 0.0
-        server.logger.propagate = False
-        server.logger.addHandler(self.silence)
+        logger.propagate = False
+        logger.addHandler(self.silence)
 
     def __exit__(self, *error: object) -> None:
         server.app.state.work_seconds = self.before
-        server.logger.propagate = True
-        server.logger.removeHandler(self.silence)
+        logger.propagate = True
+        logger.removeHandler(self.silence)
 
 
 def filled(number: int) -> Ledger:

@@ -1,0 +1,240 @@
+"""Sends requests, one or many, at once or on a schedule, and hands back a trace of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import httpx
+
+from ..observer.pages import TRACE_HEADER
+from ..progress import Progress
+from ..traces import Floor, Ledger, Trace, Traces
+from ..traces.waiting import Until, until
+from .wire import current_trace, stamping_async_client, stamping_client
+
+LONGEST_BODY = 64 * 1024
+
+_numbers = itertools.count(1)
+
+
+class Sender:
+    """Sends requests to one server and hands back what is known of each as a `Trace`."""
+
+    def __init__(self, url: str, ledger: Ledger, until: Until = until) -> None:
+        self.url = url
+        self.floor: Floor | None = None
+        self._ledger = ledger
+        self._client = stamping_client(url)
+        self._until = until
+
+    def request(self, method: str, path: str, **options: Any) -> Trace:
+        """Send one request; return when it is answered, while its work may still go on.
+
+        options: what httpx takes (content, json, headers, params, ...).
+        A connection that breaks is not raised: `Trace.error` tells.
+        """
+        trace = self._new(method, path)
+        self._exchange(self._client, trace, options)
+        return trace
+
+    def get(self, path: str, **options: Any) -> Trace:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Trace:
+        return self.request("POST", path, **options)
+
+    @contextlib.contextmanager
+    def heartbeat(self, path: str = "/ping", every: float = 0.02) -> Iterator[Traces]:
+        """Ask for `path` again and again, on a connection of its own, as long as the block runs.
+
+        every: seconds from one request to the next; a late answer delays those behind it.
+        """
+        beats, stop = Traces(), threading.Event()
+
+        def beat() -> None:
+            with stamping_client(self.url) as client:
+                while not stop.wait(every):
+                    beats.append(self._new("GET", path))
+                    self._exchange(client, beats[-1], {})
+
+        thread = threading.Thread(target=beat, name="lab heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield beats
+        finally:
+            stop.set()
+            thread.join()
+
+    def burst(
+        self,
+        path: str,
+        requests: Iterable[Mapping[str, Any]],
+        *,
+        method: str = "POST",
+        at_once: int = 20,
+        rate: float | None = None,
+        at: Sequence[float] | None = None,
+    ) -> Traces:
+        """Send many requests and return when all are answered.
+
+        requests: for each, what httpx takes: `(delivery("push") for _ in range(20))`.
+        at_once: how many may be unanswered at a time.
+        rate: requests per second instead, sent on schedule whether or not answers are back.
+        at: the schedule itself, seconds after the first may be sent.
+        Raises ValueError when the schedule and the requests do not fit together.
+        """
+        wanted = [dict(options) for options in requests]
+        if rate is not None and at is not None:
+            raise ValueError("give either rate= or at=, not both")
+        if rate is not None:
+            if rate <= 0:
+                raise ValueError(f"rate={rate:g}: requests per second must be above 0")
+            at = [number / rate for number in range(len(wanted))]
+        if at is not None and len(at) != len(wanted):
+            raise ValueError(f"at= has {len(at)} moments for {len(wanted)} requests")
+        if at_once < 1:
+            raise ValueError(f"at_once={at_once}: at least 1 request must be under way")
+        traces = Traces(self._new(method, path) for _ in wanted)
+        pairs = list(zip(traces, wanted, strict=True))
+        _run_in_thread(lambda stop: self._send_all(pairs, at, at_once, stop), traces)
+        return traces
+
+    async def _send_all(
+        self,
+        pairs: list[tuple[Trace, dict[str, Any]]],
+        at: Sequence[float] | None,
+        at_once: int,
+        stop: threading.Event,
+    ) -> None:
+        async def send(client: httpx.AsyncClient, trace: Trace, options: dict[str, Any]) -> None:
+            self._ledger.open(trace)
+            current_trace.set(trace)
+            try:
+                options = self._tied(trace, options)
+                answer(trace, await client.request(trace.method, trace.path, **options))
+            except httpx.TransportError as error:
+                cut(trace, error)
+
+        async def send_one_after_another(queue: Iterable[tuple[Trace, dict[str, Any]]]) -> None:
+            # A client of its own: httpx looks through all its connections for every request.
+            async with stamping_async_client(self.url) as client:
+                for trace, options in queue:
+                    if stop.is_set():
+                        return
+                    await send(client, trace, options)
+
+        async def send_on_schedule(at: Sequence[float]) -> None:
+            async with stamping_async_client(self.url) as client, asyncio.TaskGroup() as group:
+                async for index in due(at, stop):
+                    group.create_task(send(client, *pairs[index]))
+
+        if at is not None:
+            await send_on_schedule(at)
+            return
+        async with asyncio.TaskGroup() as group:
+            queue = iter(pairs)
+            for _ in range(min(at_once, len(pairs))):
+                group.create_task(send_one_after_another(queue))
+
+    def _exchange(self, client: httpx.Client, trace: Trace, options: dict[str, Any]) -> None:
+        self._ledger.open(trace)
+        token = current_trace.set(trace)
+        try:
+            tied = self._tied(trace, options)
+            answer(trace, client.request(trace.method, trace.path, **tied))
+        except httpx.TransportError as error:
+            cut(trace, error)
+        finally:
+            current_trace.reset(token)
+
+    def _new(self, method: str, path: str) -> Trace:
+        number = str(next(_numbers))
+        return Trace(number, perf_counter(), method, path, floor=self.floor, _until=self._until)
+
+    def _tied(self, trace: Trace, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, with the header that ties the request to its trace."""
+        headers = httpx.Headers(options.get("headers"))
+        headers[TRACE_HEADER] = trace.id
+        return {**options, "headers": headers}
+
+
+def answer(trace: Trace, response: httpx.Response) -> None:
+    """Keep of an answer what people look at: plain data, the body capped."""
+    trace.status = response.status_code
+    trace.headers = dict(response.headers)
+    trace.body = response.content[:LONGEST_BODY]
+
+
+def cut(trace: Trace, error: httpx.TransportError) -> None:
+    """Keep of a broken connection when its caller learnt of it, and how."""
+    trace.broken = perf_counter() - trace.sent
+    trace.error = f"{type(error).__name__}: {error}"
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[float]:
+    """When callers who know nothing of each other arrive: a schedule for `burst(at=...)`.
+
+    rate: callers per second, on average. seconds: how long they come. The same seed gives the
+    same schedule. Raises ValueError when the rate is not above 0.
+    """
+    if rate <= 0:
+        raise ValueError(f"rate={rate:g}: callers per second must be above 0")
+    chance = random.Random(seed)
+    moments = []
+    at = chance.expovariate(rate)
+    while at < seconds:
+        moments.append(at)
+        at += chance.expovariate(rate)
+    return moments
+
+
+async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:
+    """The indices of a schedule, each when its moment (seconds from now) has come."""
+    begin = perf_counter()
+    for index in sorted(range(len(at)), key=at.__getitem__):
+        # A timer may wake a millisecond late: sleep to just before, then yield to the loop.
+        while (ahead := begin + at[index] - perf_counter()) > 0:
+            await asyncio.sleep(max(0.0, min(ahead - 0.001, 0.1)))
+            if stop.is_set():
+                return
+        yield index
+
+
+def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> None:
+    """Run a burst beside the notebook's own loop, with progress; an interrupt ends it."""
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(main(stop))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="lab burst", daemon=True)
+    thread.start()
+    try:
+        thread.join(1)
+        if thread.is_alive():
+            show_progress(thread, traces)
+    except KeyboardInterrupt:
+        stop.set()
+        raise
+    if failure:
+        error = failure[0]
+        raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+
+
+def show_progress(thread: threading.Thread, traces: Traces) -> None:
+    """Progress with the answers, for what takes longer than a second."""
+    progress = Progress(len(traces))
+    while thread.is_alive():
+        thread.join(0.2)
+        progress.show(sum(trace.status is not None or trace.error is not None for trace in traces))

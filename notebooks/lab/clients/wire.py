@@ -1,0 +1,127 @@
+"""Stamps requests on the wire: as the first byte leaves, and as each piece of the answer arrives.
+
+Timing around a client's call would count the client's own work, which takes longer than a
+small answer.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+import httpcore
+import httpx
+
+from ..traces import Trace
+
+current_trace: ContextVar[Trace | None] = ContextVar("lab_current_trace", default=None)
+
+
+class Wire:
+    """Stamps what one connection carries.
+
+    A request's head waits for the first piece of its body, so that both leave together as from
+    a plain socket: sent apart, the server would wake for the head alone.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._between_requests = True
+
+    def outgoing(self, data: bytes) -> bytes:
+        """What to send now, given the next piece."""
+        if self._between_requests:
+            self._between_requests = False
+            self._head = data
+            return b""
+        return self._stamped(data)
+
+    def before_reading(self) -> bytes:
+        """What is still to be sent before an answer can be read."""
+        return self._stamped(b"")
+
+    def _stamped(self, data: bytes) -> bytes:
+        if self._head:
+            data, self._head = self._head + data, b""
+            trace = current_trace.get()
+            if trace is not None:
+                trace.sent = perf_counter()
+        return data
+
+    def incoming(self, data: bytes) -> bytes:
+        self._between_requests = True
+        trace = current_trace.get()
+        if trace is not None and data:
+            trace.answered = perf_counter() - trace.sent
+        return data
+
+
+class Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._wire = Wire()
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if data := self._wire.outgoing(buffer):
+            self._stream.write(data, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if data := self._wire.before_reading():
+            self._stream.write(data, timeout)
+        return self._wire.incoming(self._stream.read(max_bytes, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class AsyncStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._wire = Wire()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        if data := self._wire.outgoing(buffer):
+            await self._stream.write(data, timeout)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        if data := self._wire.before_reading():
+            await self._stream.write(data, timeout)
+        return self._wire.incoming(await self._stream.read(max_bytes, timeout))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class Backend(httpcore.SyncBackend):
+    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return Stream(super().connect_tcp(*args, **options))
+
+
+class AsyncBackend(httpcore.AnyIOBackend):
+    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return AsyncStream(await super().connect_tcp(*args, **options))
+
+
+def stamping_client(url: str) -> httpx.Client:
+    """A client for one server whose requests are stamped on the wire."""
+    # Loading certificates takes longer than many a request, and plain HTTP needs none.
+    transport = httpx.HTTPTransport(trust_env=False, verify=False)
+    # httpx has no argument for a connection pool: this is where it keeps its own.
+    transport._pool = httpcore.ConnectionPool(network_backend=Backend())
+    return httpx.Client(base_url=url, transport=transport, trust_env=False, timeout=60)
+
+
+def stamping_async_client(url: str) -> httpx.AsyncClient:
+    """The same for many requests at once."""
+    transport = httpx.AsyncHTTPTransport(trust_env=False, verify=False)
+    transport._pool = httpcore.AsyncConnectionPool(
+        max_connections=None, network_backend=AsyncBackend()
+    )
+    return httpx.AsyncClient(base_url=url, transport=transport, trust_env=False, timeout=60)

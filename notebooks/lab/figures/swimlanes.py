@@ -1,0 +1,95 @@
+"""The lanes: what a server's end did to each piece of work, a lane for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from matplotlib.axes import Axes
+
+from ..traces import Trace, Traces
+from .look import (
+    INK,
+    POINTS,
+    REFERENCE,
+    Drawing,
+    canvas,
+    fitted,
+    in_seconds,
+    label,
+    some,
+    styled,
+    text_width,
+)
+from .timelines import ROW, beside, last_moment, seconds_below, task_in_words, task_row
+
+WIDTH = 7.0
+GAP = 0.4
+
+
+@styled
+def draw_lanes(traces: Trace | Iterable[Trace]) -> Drawing:
+    """Draw the rows of `lanes`. Raises ValueError when no request left any work."""
+    requests = Traces(trace for trace in some(traces) if trace.tasks)
+    if not requests:
+        raise ValueError("no work to draw: none of these requests left a task")
+    first = min(trace.sent for trace in requests)
+    now = last_moment(requests)
+    paths = [fitted(trace.path, 9, 110) for trace in requests]
+    names = max(text_width(fitted(task.name, 9, 190), 9) for task in requests.tasks)
+    left = 32 + names + max(text_width(path, 9) for path in paths)
+    rows = len(requests.tasks) + GAP * (len(requests) - 1)
+    figure, axes = canvas(WIDTH, (rows * ROW + 54) / POINTS, left, 12, 36, 18)
+    room = WIDTH * POINTS - left - 12
+    marks = server_marks(requests)
+    ends = [(at, 4.0) for _, at in marks]
+    row = 0.0
+    for trace, path in zip(requests, paths, strict=True):
+        label(axes, path, (0, row), 12 - left, 0, xycoords=beside(axes), fontsize=9,
+              color=REFERENCE)  # fmt: skip
+        for task in trace.tasks:
+            ends.append(task_row(axes, task, row, trace.sent - first, now))
+            row += 1
+        row += GAP
+    # Each label must end before the plot does: a bar may reach as far as its label leaves room.
+    span = max(at / (1 - min(width, room * 0.8) / room) for at, width in ends) or 1e-3
+    axes.set_xlim(0, span)
+    axes.set_ylim(rows - 0.5, -0.5)
+    _mark(axes, marks, room / span)
+    seconds_below(axes)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return Drawing(figure, lanes_in_words(requests))
+
+
+def server_marks(requests: Traces) -> list[tuple[str, float]]:
+    """What told the server to end and when it did, in seconds after the first sending."""
+    first = min(trace.sent for trace in requests)
+    longest = max(requests, key=lambda trace: len(trace.ending))
+    return [(what, longest.sent - first + at) for what, at in longest.ending]
+
+
+def _mark(axes: Axes, marks: list[tuple[str, float]], per_second: float) -> None:
+    """Rule off each mark; those too close for a label of their own share one."""
+    shared: list[tuple[str, float]] = []
+    for what, at in marks:
+        axes.axvline(at, color=INK, lw=1, zorder=1)
+        if shared:
+            words, before = shared[-1]
+            if (at - before) * per_second < text_width(words, 7) + 6:
+                shared[-1] = (f"{words}, {what}", before)
+                continue
+        shared.append((what, at))
+    for words, at in shared:
+        label(axes, words, (at, 1), 0, 4, xycoords=axes.get_xaxis_transform(), fontsize=7,
+              va="bottom", ha="right" if at * per_second > 40 and words == "exit" else "left",
+              color=INK)  # fmt: skip
+
+
+def lanes_in_words(requests: Traces) -> str:
+    """What the lanes show, as one sentence."""
+    told = [f"{what} at {in_seconds(at)}" for what, at in server_marks(requests)]
+    told += [
+        f"{trace.path}: {', '.join(task_in_words(task) for task in trace.tasks)}"
+        for trace in requests
+    ]
+    return f"Lanes: {'; '.join(told)}"

@@ -1,0 +1,238 @@
+"""The few functions through which work leaves a request, and what stamps it there.
+
+Each hook takes the place of the function it is given and calls it. For calls that no watched
+request makes, it does nothing else. To see one more kind of work, write its hook and add a row to
+`_HOOKS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from time import perf_counter
+from typing import Any
+
+from .names import describe
+from .queue_worker import TICKET
+from .requests import Request, current
+from .work import InProcess, StampedCoroutine, in_thread, on_behalf_of, on_loop
+
+Hook = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+LONGEST_LINE = 500
+
+
+def _init_background_task(original: Callable[..., None]) -> Callable[..., None]:
+    def init(self: Any, func: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, func, *args, **kwargs)
+        request = current.get()
+        if request is not None:
+            self.__dict__["_lab_key"] = request.add(func, "background")
+
+    return init
+
+
+def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(self: Any) -> None:
+        request = current.get()
+        if request is None:
+            await original(self)
+            return
+        key = self.__dict__.get("_lab_key") or request.add(self.func, "background")
+        request.page.queued(key, perf_counter())
+        twin = object.__new__(type(self))
+        stamped = on_loop if self.is_async else in_thread
+        twin.__dict__.update(self.__dict__, func=stamped(self.func, request, key))
+        await original(twin)
+
+    return call
+
+
+def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
+    def start(self: threading.Thread) -> None:
+        request = current.get()
+        work = _work_of(self)
+        if request is None or work is None or self.ident is not None:
+            original(self)
+            return
+        key = request.add(work, "thread")
+        run = self.run
+
+        def stamped() -> None:
+            del self.__dict__["run"]
+            on_behalf_of(request, in_thread(run, request, key))()
+
+        self.__dict__["run"] = stamped
+        with _dropping(request, key):
+            original(self)
+
+    return start
+
+
+@contextlib.contextmanager
+def _dropping(request: Request, key: str) -> Iterator[None]:
+    """Have the trace know of work that is refused."""
+    try:
+        yield
+    except BaseException as error:
+        request.drop(key, error)
+        raise
+
+
+def _drop_if_not_run(request: Request, key: str, future: Future[Any]) -> None:
+    if future.cancelled():
+        request.drop(key, CancelledError())
+    elif isinstance(error := future.exception(), BrokenExecutor):
+        request.drop(key, error)
+
+
+def _work_of(thread: threading.Thread) -> Any:
+    """What a thread was started for; None for the workers of pools, which outlive a request."""
+    work = getattr(thread, "function", None) or getattr(thread, "_target", None) or type(thread)
+    package = work.__module__.partition(".")[0] if work.__module__ else ""
+    return None if package in {"anyio", "asyncio", "concurrent", "multiprocessing"} else work
+
+
+def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create_task(coro: Any, **options: Any) -> Any:
+        request = current.get()
+        if request is not None and asyncio.iscoroutine(coro):
+            coro = StampedCoroutine(coro, request, request.add(coro, "create_task"))
+        return original(coro, **options)
+
+    return create_task
+
+
+def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
+    def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        request = current.get()
+        if request is None or getattr(fn, "__module__", None) == "socket":
+            return original(self, fn, *args, **kwargs)
+        key = request.add(fn, "executor")
+        work = on_behalf_of(request, in_thread(fn, request, key))
+        with _dropping(request, key):
+            future: Future[Any] = original(self, work, *args, **kwargs)
+        future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
+        return future
+
+    return submit
+
+
+def _submit_to_processes(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
+    def submit(self: ProcessPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        request = current.get()
+        if request is None or request.reporter is None:
+            return original(self, fn, *args, **kwargs)
+        key = request.add(fn, "process")
+        call = functools.partial(fn, *args, **kwargs)
+        with _dropping(request, key):
+            future: Future[Any] = original(self, InProcess(call, request.id, key, request.reporter))
+        future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
+        return future
+
+    return submit
+
+
+def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    def send_task(self: Any, name: str, *args: Any, **options: Any) -> Any:
+        request = current.get()
+        if request is None:
+            return original(self, name, *args, **options)
+        shown = name.rpartition(".")[2]
+        key = request.add(shown, "queue")
+        request.page.queued(key, perf_counter())
+        headers = {**(options.pop("headers", None) or {}), TICKET: [request.id, key, shown]}
+        try:
+            return original(self, name, *args, headers=headers, **options)
+        except Exception:
+            # Not its error: if the broker has it after all, a worker will still stamp its start.
+            request.page.gone(key, perf_counter(), None)
+            raise
+
+    return send_task
+
+
+def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
+    def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        request = current.get()
+        if request is not None:
+            line = f"{record.levelname} {record.name}: {record.getMessage().strip()[:LONGEST_LINE]}"
+            if record.exc_info and record.exc_info[1] is not None:
+                line += f" ({describe(record.exc_info[1])[:LONGEST_LINE]})"
+            request.page.line(line)
+            if not self.hasHandlers():  # the trace has the line; stderr need not repeat it
+                return
+        original(self, record)
+
+    return call_handlers
+
+
+# Where the function stands, as far as the app has brought it, and its hook.
+_HOOKS: list[tuple[str, str, str, Hook]] = [
+    ("starlette.background", "BackgroundTask", "__init__", _init_background_task),
+    ("starlette.background", "BackgroundTask", "__call__", _call_background_task),
+    ("threading", "Thread", "start", _start_thread),
+    ("asyncio", "", "create_task", _create_task),
+    ("asyncio.tasks", "", "create_task", _create_task),
+    ("concurrent.futures", "ThreadPoolExecutor", "submit", _submit_to_threads),
+    ("concurrent.futures", "ProcessPoolExecutor", "submit", _submit_to_processes),
+    ("celery", "Celery", "send_task", _send_task),
+    ("logging", "Logger", "callHandlers", _call_handlers),
+]
+_watchers = 0
+_watchers_lock = threading.Lock()
+_hooked: dict[tuple[Any, str], Any] = {}
+
+
+@contextlib.contextmanager
+def hooked() -> Iterator[None]:
+    """Have the hooks in place; they are taken off when the last server that needs them ends."""
+    global _watchers
+    with _watchers_lock:
+        _watchers += 1
+        _hook()
+    try:
+        yield
+    finally:
+        with _watchers_lock:
+            _watchers -= 1
+            if _watchers == 0:
+                _unhook()
+
+
+def _hook() -> None:
+    with contextlib.suppress(ImportError):
+        # Imported later, it would keep a hooked create_task.
+        importlib.import_module("anyio._backends._asyncio")
+    for owner, name, hook in places():
+        if (owner, name) not in _hooked:
+            original = getattr(owner, name)
+            setattr(owner, name, functools.wraps(original)(hook(original)))
+            _hooked[owner, name] = original
+
+
+def places() -> Iterator[tuple[Any, str, Hook]]:
+    """What can be hooked in this process: the owner of each function, its name, and its hook."""
+    for module, owner, name, hook in _HOOKS:
+        if module in sys.modules:
+            found = sys.modules[module]
+            yield (getattr(found, owner) if owner else found), name, hook
+
+
+def _unhook() -> None:
+    for (owner, name), original in _hooked.items():
+        setattr(owner, name, original)
+    _hooked.clear()

@@ -1,0 +1,43 @@
+"""What may be seen of a request: the stamps, each with what it says."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+TRACE_HEADER = "x-lab-trace"
+"""The header by which the lab's client names a request's trace; the watched app never sees it."""
+
+
+class Page(Protocol):
+    """What is seen of one request: each method is one stamp.
+
+    key: names a task among those of its request. at: seconds on `time.perf_counter`, the machine's
+    monotonic clock, which all processes of one host share.
+    """
+
+    def status(self, code: int) -> None:
+        """The app begins its response with this status."""
+
+    def responded(self, at: float) -> None:
+        """The app has handed the end of its response to the server."""
+
+    def returned(self, at: float) -> None:
+        """The app's call is over, background tasks included."""
+
+    def line(self, text: str) -> None:
+        """Something was logged on the request's behalf."""
+
+    def added(self, key: str, name: str, runner: str, at: float) -> None:
+        """A piece of work was announced: `add_task`, `Thread.start`, `submit` was called."""
+
+    def queued(self, key: str, at: float) -> None:
+        """A piece of work waits for its turn: for a thread, or for a worker."""
+
+    def started(self, key: str, at: float, where: str) -> None:
+        """A piece of work begins: before its first line, in its own thread or process."""
+
+    def finished(self, key: str, at: float, error: str | None) -> None:
+        """A piece of work has ended: after its last line; with what it raised, if it did."""
+
+    def gone(self, key: str, at: float, error: str | None) -> None:
+        """A piece of work can no longer begin or end: it was refused, or lost with its process."""

@@ -1,0 +1,87 @@
+"""Stamps the tasks of any Celery app from inside its worker, which imports it: `worker --include`.
+
+A ticket travels with each message that was sent on behalf of a watched request. The stamps go to
+the notebook that has started the worker; those of a worker that somebody else has started go
+nowhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from .names import describe
+from .transport import Reporter
+
+COLLECTOR = "LAB_COLLECTOR"
+TICKET = "lab"
+
+_serial = itertools.count(1)
+
+
+@functools.cache
+def reporter() -> Reporter | None:
+    """Where the stamps of this worker go; None when no notebook has started it."""
+    given = os.environ.get(COLLECTOR)
+    return Reporter(*json.loads(given)) if given else None
+
+
+def collector_variable(report: Reporter) -> dict[str, str]:
+    """The variable that tells a worker where its stamps go."""
+    return {COLLECTOR: json.dumps([report.address, report.key])}
+
+
+def stamped(task: Any) -> Callable[..., Any]:
+    """What a Celery task runs, stamped around its first and last line.
+
+    Two stamps travel: `begun` with the message's key, and `ended` with whether the message will be
+    given to a worker again.
+    """
+    run = task.run
+
+    @functools.wraps(run)
+    def stamped_run(*args: Any, **kwargs: Any) -> Any:
+        report, ticket = reporter(), task.request.get(TICKET)
+        if report is None or ticket is None:
+            return run(*args, **kwargs)
+        trace_id, key, name = ticket
+        start = f"{os.getpid()}-{next(_serial)}"
+        where = f"process {os.getpid()} on {socket.gethostname()}"
+        report(trace_id, "begun", key, start, name, perf_counter(), where, task.request.hostname)
+        try:
+            result = run(*args, **kwargs)
+        except BaseException as error:
+            moment = perf_counter()
+            # Celery's own exceptions say what is to come; the cause is what went wrong.
+            cause = describe(error.__cause__ or error)
+            report(trace_id, "ended", key, start, moment, cause, _comes_again(error))
+            raise
+        report(trace_id, "ended", key, start, perf_counter(), None, False)
+        return result
+
+    return stamped_run
+
+
+def _comes_again(error: BaseException) -> bool:
+    exceptions = importlib.import_module("celery.exceptions")
+    return isinstance(error, exceptions.Retry) or (
+        isinstance(error, exceptions.Reject) and bool(error.requeue)
+    )
+
+
+def _stamp_tasks(instance: Any, **_: Any) -> None:
+    for name, task in instance.app.tasks.items():
+        if not name.startswith("celery."):
+            task.run = stamped(task)
+
+
+if "celery" in sys.modules:
+    importlib.import_module("celery.signals").celeryd_after_setup.connect(_stamp_tasks, weak=False)

@@ -1,0 +1,16 @@
+"""The worker of the playground's queue: `celery -A lab.playground.worker worker`."""
+
+from __future__ import annotations
+
+import inspect
+
+from webhooks.queue import broker_and_queue, celery_app
+
+from .choice import MOST_SECONDS
+from .works import WORKS, task_name
+
+app = celery_app(*broker_and_queue(), MOST_SECONDS + 5)
+
+for name, work in WORKS.items():
+    if not inspect.iscoroutinefunction(work):
+        app.task(name=task_name(name))(work)

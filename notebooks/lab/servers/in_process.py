@@ -1,0 +1,103 @@
+"""A server in a process of its own, which ends when the notebook's does."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, TypeVar
+
+from uvicorn.server import HANDLED_SIGNALS
+
+from ..lifeline import Child, end_group
+from ..observer.requests import App
+from ..observer.transport import Collector
+from ..traces import Ledger, until
+from .in_thread import START_TIMEOUT
+from .process_main import STOP
+from .travelling import pack
+
+T = TypeVar("T")
+
+SIGNAL_TIMEOUT = 5.0
+
+
+class InOwnProcess:
+    """A server in a process of its own: this is its notebook's end."""
+
+    place = "process"
+
+    def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
+        self.port = 0
+        self.until = until
+        self._ledger = ledger
+        self._ready = threading.Event()
+        self._taken = threading.Semaphore(0)
+        self._failure = ""
+        order = pack(app) | {"settings": settings, "path": sys.path}
+        self._collector = Collector(ledger.enter, self._learn)
+        order["reporter"] = self._collector.reporter
+        self._child = Child("lab.servers.process_main")
+        self.pid = self._child.pid
+        self._ended = threading.Event()
+        threading.Thread(target=self._attend, name="lab server", daemon=True).start()
+        self._child.tell(pickle.dumps(order))
+        if not self._ready.wait(START_TIMEOUT):
+            self._failure = f"not ready after {START_TIMEOUT:g} s"
+            self._child.process.kill()
+        if self._failure:
+            raise RuntimeError(self._failure)
+
+    def _learn(self, what: str, *told: Any) -> None:
+        """Take what the server's process tells of itself."""
+        if what == "taken":
+            self._taken.release()
+            return
+        if what == "up":
+            (self.port,) = told
+        else:
+            (self._failure,) = told
+        self._ready.set()
+
+    def _attend(self) -> None:
+        self._child.process.wait()
+        moment = perf_counter()
+        end_group(self.pid)
+        self._collector.drain(timeout=2)
+        self._collector.close()
+        self._ledger.close(moment)
+        if not self._ready.is_set():
+            self._failure = f"the server's process ended with {self.exit_code} before it was ready"
+            self._ready.set()
+        self._child.let_go()
+        self._ended.set()
+        self._taken.release()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._child.process.returncode
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def drain(self) -> None:
+        """Take no more requests; end when the work is done."""
+        self._child.tell(STOP)
+
+    def join(self, timeout: float) -> bool:
+        return self._ended.wait(timeout)
+
+    def signal(self, number: int) -> None:
+        self._ledger.ending(signal.Signals(number).name, perf_counter())
+        self._child.process.send_signal(number)
+        # Two signals sent at once may reach the process as one: wait until this one has.
+        if number in HANDLED_SIGNALS:
+            self._taken.acquire(timeout=SIGNAL_TIMEOUT)
+
+    def call(self, blocking: Callable[[], T]) -> T:
+        """Make a call that blocks this thread while the server works."""
+        return blocking()

@@ -1,0 +1,92 @@
+"""A server on a thread of the notebook's process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from uvicorn.importer import import_from_string
+
+from ..observer.hooks import hooked
+from ..observer.requests import App
+from ..observer.transport import Collector
+from ..traces import Ledger, until
+from .watched_uvicorn import Server, why_not
+
+T = TypeVar("T")
+
+START_TIMEOUT = 20.0
+
+
+class InThread:
+    """A server on a thread of this process, with an event loop of its own."""
+
+    place = "thread"
+    exit_code: int | None = None
+
+    def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
+        if isinstance(app, str):
+            try:
+                imported: App = import_from_string(app)
+            except Exception as error:
+                raise RuntimeError(why_not(error)) from error
+            app = imported
+        self.port = 0
+        self.pid = os.getpid()
+        self.until = until
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._collector = Collector(ledger.enter)
+        self._server = self._make(
+            app, ledger.open_page, self._collector.reporter, settings, self._up
+        )
+        self._start()
+        if self.port == 0:
+            self._collector.close()
+            late = TimeoutError(f"not ready after {START_TIMEOUT:g} s")
+            cause = self._server.probed.startup_error or self._failure or late
+            raise RuntimeError(why_not(cause)) from cause
+
+    _make = Server
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="lab server", daemon=True)
+        self._thread.start()
+        self._ready.wait(START_TIMEOUT)
+
+    def _up(self, port: int) -> None:
+        self.port = port
+        self._ready.set()
+
+    def _run(self) -> None:
+        try:
+            with hooked():
+                self._server.run()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+            self._collector.close()
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def drain(self) -> None:
+        """Take no more requests; end when the work is done."""
+        self._server.should_exit = True
+
+    def join(self, timeout: float) -> bool:
+        self._thread.join(timeout)
+        return self.ended
+
+    def call(self, blocking: Callable[[], T]) -> T:
+        """Make a call that blocks this thread while the server works."""
+        return blocking()
+
+    def signal(self, number: int) -> None:
+        raise RuntimeError(
+            "this server shares the notebook's process; serve(app, on='process') gives it its own"
+        )

@@ -1,0 +1,145 @@
+"""Starts a web server for an app, watched, and hands out what it takes to send it requests."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from time import perf_counter
+from typing import Any, Literal
+
+import httpx
+
+from ..clients.sender import Sender
+from ..clients.wire import current_trace
+from ..observer.requests import App
+from ..traces import Floor, Ledger, Trace, Traces
+from .in_kernel import InKernel
+from .in_process import InOwnProcess
+from .in_thread import InThread
+from .watched_uvicorn import PROBE
+
+PROBES = 100
+PLACES: dict[str, type[InThread] | type[InOwnProcess]] = {
+    "thread": InThread,
+    "kernel": InKernel,
+    "process": InOwnProcess,
+}
+
+
+class Web(Sender):
+    """A running server, watched: send it requests, look at its traces, stop it.
+
+    It lives as long as its name: when the name is bound to a new server or deleted, the old one
+    takes no more requests, finishes its work and ends.
+    """
+
+    def __init__(self, server: InThread | InOwnProcess, ledger: Ledger) -> None:
+        super().__init__(f"http://127.0.0.1:{server.port}", ledger, server.until)
+        self._server = server
+        self._finalizer = weakref.finalize(self, _let_go, server, self._client)
+        self._finalizer.atexit = False  # the server's thread or process ends with the kernel
+        self.floor = server.call(self._measure_floor)
+
+    @property
+    def traces(self) -> Traces:
+        """All requests that the server has received, from any client."""
+        return self._ledger.traces
+
+    @property
+    def pid(self) -> int:
+        """The process in which the server runs."""
+        return self._server.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """With what a server of its own process ended; None while it runs."""
+        return self._server.exit_code
+
+    def stop(self, timeout: float = 30) -> None:
+        """Take no more requests, let the work finish, end.
+
+        timeout: seconds. Raises TimeoutError, which names the work that is still going on; the
+        server then still ends by itself when that work does.
+        """
+        self._ledger.ending("stop", perf_counter())
+        self._finalizer()
+        self.join(timeout)
+
+    def join(self, timeout: float = 30) -> None:
+        """Wait until the server has ended, by itself or by a signal.
+
+        timeout: seconds. Raises TimeoutError, which names the work that is still going on.
+        """
+        if not self._server.join(timeout):
+            going = [trace for trace in self.traces if not trace.settled]
+            named = "; ".join(f"{trace}: {trace.missing()}" for trace in going[:3])
+            more = f" (and {len(going) - 3} more)" if len(going) > 3 else ""
+            raise TimeoutError(
+                f"the server has not ended after {timeout:g} s: {named or 'idle'}{more}"
+            )
+
+    def signal(self, number: int) -> None:
+        """Send the server's process a signal; return when uvicorn has taken it, if it is to.
+
+        Raises RuntimeError unless it has its own process.
+        """
+        self._server.signal(number)
+
+    def request(self, method: str, path: str, **options: Any) -> Trace:
+        self._refuse_if_ended()
+        send = functools.partial(super().request, method, path, **options)
+        return self._server.call(send)
+
+    def burst(self, path: str, *args: Any, **options: Any) -> Traces:
+        self._refuse_if_ended()
+        send = functools.partial(super().burst, path, *args, **options)
+        return self._server.call(send)
+
+    def _refuse_if_ended(self) -> None:
+        if self._server.ended or not self._finalizer.alive:
+            raise RuntimeError("this server has ended; start one with serve(app)")
+
+    def _measure_floor(self) -> Floor:
+        self._client.put(PROBE)
+        answered = []
+        for _ in range(PROBES):
+            probe = Trace("", 0.0)
+            token = current_trace.set(probe)
+            self._client.post(PROBE)
+            current_trace.reset(token)
+            answered.append(probe.answered or 0.0)
+        answered.sort()
+        return Floor(p50=answered[PROBES // 2], p99=answered[PROBES * 99 // 100])
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "ended" if self._server.ended else f"{self.url}, {self.floor}"
+        return f"<server on {self._server.place}: {state}>"
+
+
+def _let_go(server: InThread | InOwnProcess, client: httpx.Client) -> None:
+    server.drain()
+    client.close()
+
+
+def serve(
+    app: App | str, *, on: Literal["thread", "kernel", "process"] = "thread", **settings: Any
+) -> Web:
+    """Serve an ASGI app on a free port of 127.0.0.1 and watch what it does.
+
+    app: the app, or where to import it from ("server:app").
+    on: "thread" (of this process, with its own event loop); "process" (its own, so that neither
+    the notebook's work nor the client's disturbs it); "kernel" (the notebook's own event loop).
+    settings: uvicorn's own, such as `timeout_graceful_shutdown`.
+    Raises RuntimeError when the app does not start, TypeError when it cannot travel to a process.
+    """
+    if on not in PLACES:
+        raise ValueError(f"on={on!r}: a server runs on {', '.join(map(repr, PLACES))}")
+    ledger = Ledger()
+    server = PLACES[on](app, ledger, settings)
+    return Web(server, ledger)

@@ -1,0 +1,289 @@
+"""What is known of a request: its answer, the work behind it, and when each began and ended.
+
+Every moment is in seconds after the request was sent. ``Trace.sent`` itself stands on the
+machine's monotonic clock, which all processes of one host share.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
+
+from .tables import moment, table
+from .waiting import Until, until
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The columns of the frames.
+REQUEST = ("id", "sent", "method", "path", "status", "received", "responded", "answered", "finished", "error")  # fmt: skip # noqa: E501
+TASK = ("name", "runner", "where", "added", "queued", "started", "finished", "state", "error")
+
+
+class Floor(NamedTuple):
+    """How long an empty answer takes here, in seconds: differences below it mean nothing.
+
+    p50: half of a hundred empty answers came within this time. p99: ninety-nine of them did.
+    """
+
+    p50: float
+    p99: float
+
+    def __str__(self) -> str:
+        return f"noise floor {self.p50 * 1000:.1f} ms (p50), {self.p99 * 1000:.1f} ms (p99)"
+
+
+@dataclass(slots=True)
+class Task:
+    """One piece of work that a request leaves behind.
+
+    Moments are by the clock of the process that saw them, in seconds after the request was sent.
+
+    name: the function's. runner: what runs it: background, thread, executor, process, create_task,
+    queue. where: the loop, or the thread or process by its number, once it has started.
+    added: it was announced (`add_task`, `start`, `submit` was called).
+    queued: it began to wait for its turn, after those before it; None where nothing is waited for.
+    started: its function begins, on its own thread: after `added` and `queued`.
+    finished: its function has ended, by return or by raising.
+    gone: it can no longer begin or end: it was refused, or its process ended; None when it ran.
+    error: what it raised, as "Class: message".
+    """
+
+    name: str = "?"
+    runner: str = "background"
+    where: str | None = None
+    added: float | None = None
+    queued: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    gone: float | None = None
+    error: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still begin or end."""
+        return self.finished is None and self.gone is None
+
+    @property
+    def state(self) -> str:
+        """One of: waiting, running, finished, failed, cancelled, lost, never ran."""
+        if self.finished is not None:
+            if self.error is None:
+                return "finished"
+            return "cancelled" if self.error.startswith("CancelledError") else "failed"
+        if self.started is None:
+            return "waiting" if self.gone is None else "never ran"
+        return "running" if self.gone is None else "lost"
+
+    def __str__(self) -> str:
+        place = f" on {self.where}" if self.where else ""
+        since = f" since {self.started:.3f} s" if self.state == "running" else ""
+        return f"{self.name} ({self.state}{place}{since})"
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Trace:
+    """One request's life: the answer, and the work that went on behind it.
+
+    Moments are in seconds after `sent`; None until they come.
+
+    id: names the request among all of its server. sent: its first byte left the client: seconds on
+    `time.perf_counter`; for other clients' requests, when it was received.
+    method, path: as the app was asked. status, headers, body: as the client read them, the body up
+    to 64 KiB; of other clients' requests the status alone.
+    received: the app was called with it, before it read a byte of the body; by the server.
+    responded: the app has handed the end of its response to the server; after `received`, and
+    before the client can have it all.
+    returned: the app's call is over, its background tasks included; by the server.
+    answered: the client has read the last byte; by the client, so it may read late.
+    gone: its server's process has ended before the call was over.
+    broken: the client learnt that its connection had broken. error: how.
+    tasks: its work, in the order in which it was announced. log: what was logged on its behalf.
+    ending: what told the server to end while this request was open, and when: (name, moment).
+    floor: the noise floor of the client that sent it.
+    """
+
+    id: str
+    sent: float
+    method: str = ""
+    path: str = ""
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    received: float | None = None
+    responded: float | None = None
+    returned: float | None = None
+    answered: float | None = None
+    gone: float | None = None
+    broken: float | None = None
+    error: str | None = None
+    tasks: list[Task] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    ending: tuple[tuple[str, float], ...] = ()
+    floor: Floor | None = None
+    _until: Until = field(default=until, compare=False, repr=False)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more can happen: the server's call is over and no task is open."""
+        over = self.returned is not None or self.gone is not None
+        return over and not any(task.open for task in self.tasks)
+
+    @property
+    def started(self) -> float | None:
+        """When the first of its work began."""
+        return min((task.started for task in self.tasks if task.started is not None), default=None)
+
+    @property
+    def finished(self) -> float | None:
+        """When the last of its work ended; `responded` when it left none; None if work was lost."""
+        lost = (task for task in self.tasks if task.state == "lost")
+        if not self.settled or not all(self._begun_again(task) for task in lost):
+            return None
+        ends = [task.finished for task in self.tasks if task.finished is not None]
+        return max([*ends, *([] if self.responded is None else [self.responded])], default=None)
+
+    def _begun_again(self, lost: Task) -> bool:
+        """Whether a queue has given a dead worker's work to another."""
+        return lost.runner == "queue" and any(
+            task.runner == "queue" and task.added is not None and task.added >= (lost.gone or 0)
+            for task in self.tasks
+        )
+
+    def wait(self, timeout: float = 30) -> Self:
+        """Wait until the work behind this request is over.
+
+        timeout: seconds. Raises TimeoutError, which names the tasks that are still open.
+        """
+        if not self._until(lambda: self.settled, timeout):
+            raise TimeoutError(f"{self} is not over after {timeout:g} s: {self.missing()}")
+        return self
+
+    def missing(self) -> str:
+        """What this request still waits for."""
+        still_open = [str(task) for task in self.tasks if task.open]
+        if still_open:
+            return ", ".join(still_open)
+        if self.received is None:
+            return "the server has not received it"
+        return "the endpoint has not returned"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} ({self.error or self.status or 'no answer yet'})"
+
+    def _repr_html_(self) -> str:
+        moments = [("received", self.received), ("responded", self.responded)]
+        rows = [(name, "", moment(at), "", "", "") for name, at in moments if at is not None]
+        rows += [
+            (task.name, task.runner, moment(task.started), moment(task.finished),
+             task.where or "", f"{task.state}: {task.error}" if task.error else task.state)
+            for task in self.tasks
+        ]  # fmt: skip
+        if self.answered is not None:
+            rows.insert(2, ("answered", "", moment(self.answered), "", "", ""))
+        return table(str(self), ["", "runner", "at (s)", "to (s)", "where", "state"], rows)
+
+
+class Traces(list[Trace]):
+    """Many requests, in the order in which they were sent."""
+
+    def wait(self, timeout: float = 30) -> Self:
+        """Wait until the work behind every request is over.
+
+        timeout: seconds for all of them together. Raises TimeoutError, naming what is open.
+        """
+        if not self or self[0]._until(lambda: all(trace.settled for trace in self), timeout):
+            return self
+        late = [trace for trace in self if not trace.settled]
+        first = f"{late[0]}: {late[0].missing()}"
+        raise TimeoutError(
+            f"{len(late)} of {len(self)} requests are not over after {timeout:g} s; first {first}"
+        )
+
+    def wait_started(self, timeout: float = 30) -> Self:
+        """Wait until work has begun behind every request.
+
+        timeout: seconds for all of them together. Raises TimeoutError, naming one without.
+        """
+        begun = lambda: all(trace.started is not None for trace in self)  # noqa: E731
+        if not self or self[0]._until(begun, timeout):
+            return self
+        idle = next(trace for trace in self if trace.started is None)
+        raise TimeoutError(f"no work has begun behind {idle} after {timeout:g} s")
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of all requests, one request after the other."""
+        return [task for trace in self for task in trace.tasks]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per request; all moments in seconds after sending."""
+        import pandas as pd
+
+        rows = [[getattr(trace, name) for name in REQUEST] + [len(trace.tasks)] for trace in self]
+        return pd.DataFrame(rows, columns=[*REQUEST, "tasks"])
+
+    def task_frame(self) -> pd.DataFrame:
+        """One row per task; all moments in seconds after its request was sent."""
+        import pandas as pd
+
+        rows = [
+            [trace.id, *(getattr(task, name) for name in TASK)]
+            for trace in self
+            for task in trace.tasks
+        ]
+        return pd.DataFrame(rows, columns=["request", *TASK])
+
+    def save(self, path: str | Path) -> None:
+        """Write the traces to a JSON file, a line for each, so that they load again equal."""
+        lines = ",\n".join(json.dumps(_plain(trace), separators=(",", ":")) for trace in self)
+        Path(path).write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read traces that `save` wrote. Raises ValueError when the file holds something else."""
+        try:
+            return cls(_revived(plain) for plain in json.loads(Path(path).read_bytes()))
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{path} holds no traces ({error}); Traces.save writes them"
+            ) from error
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Trace: ...
+    @overload
+    def __getitem__(self, index: slice) -> Traces: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Trace | Traces:
+        found = super().__getitem__(index)
+        return Traces(found) if isinstance(found, list) else found
+
+    def _repr_html_(self) -> str:
+        shown = 10
+        rows = [
+            (trace.method, trace.path, str(trace.error or trace.status or ""),
+             moment(trace.answered), moment(trace.finished), str(len(trace.tasks)))
+            for trace in self[:shown]
+        ]  # fmt: skip
+        rest = f", the first {shown}" if len(self) > shown else ""
+        heads = ["", "path", "status", "answered (s)", "finished (s)", "tasks"]
+        return table(f"{len(self)} requests{rest}", heads, rows)
+
+
+def _plain(trace: Trace) -> dict[str, Any]:
+    plain = asdict(trace)
+    del plain["_until"]
+    return plain | {"body": trace.body.decode("utf-8", "surrogateescape")}
+
+
+def _revived(plain: dict[str, Any]) -> Trace:
+    return Trace(
+        **plain
+        | {
+            "body": plain["body"].encode("utf-8", "surrogateescape"),
+            "tasks": [Task(**task) for task in plain["tasks"]],
+            "ending": tuple((what, at) for what, at in plain.get("ending", [])),
+            "floor": plain["floor"] and Floor(*plain["floor"]),
+        }
+    )

@@ -1,0 +1,200 @@
+"""Requests leave as asked, are stamped on the wire, and none is unaccounted for."""
+
+import asyncio
+import hashlib
+import random
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from fastapi import BackgroundTasks, FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from lab.servers.web import Web
+
+Serving = Callable[..., Web]
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def digest(request: Request) -> Response:
+    body = await request.body()
+    return JSONResponse([len(body), hashlib.sha256(body).hexdigest()])
+
+
+async def cut(request: Request) -> Response:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise ConnectionError("in mid-answer")
+
+    return StreamingResponse(broken())
+
+
+PLAIN = Starlette(
+    routes=[Route(f"/{each.__name__}", each, methods=["POST"]) for each in (echo, digest, cut)]
+)
+
+
+def test_moments_stand_in_the_order_of_the_events(serving: Serving) -> None:
+    trace = serving(PLAIN).post("/echo", content=b"x").wait(5)
+    assert trace.received is not None
+    assert trace.responded is not None
+    assert trace.answered is not None
+    assert 0 <= trace.received <= trace.responded
+    assert trace.received <= trace.answered
+    assert trace.floor is not None
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 5 * 1024 * 1024])
+def test_bodies_of_any_size_arrive_byte_for_byte(serving: Serving, size: int) -> None:
+    web = serving(PLAIN)
+    body = random.Random(size).randbytes(size)
+    told = f'[{size},"{hashlib.sha256(body).hexdigest()}"]'.encode()
+    pieces = (body[at : at + 1000] for at in range(0, size, 1000))
+    assert web.post("/digest", content=body).body == told
+    assert web.post("/digest", content=pieces).body == told
+    assert [trace.body for trace in web.burst("/digest", [{"content": body}] * 2)] == [told] * 2
+
+
+def test_bodies_of_any_kind_arrive_byte_for_byte(serving: Serving) -> None:
+    web = serving(PLAIN)
+    assert web.post("/echo", content=b"\x00\xff").body == b"\x00\xff"
+    assert web.post("/echo", json={"a": "é"}).body == '{"a":"é"}'.encode()
+    assert web.post("/echo", content=(part for part in (b"a", b"b"))).body == b"ab"
+    assert b'name="f"' in web.post("/echo", files={"f": b"content"}).body
+
+
+def test_a_streamed_answer_is_answered_with_its_last_byte(
+    serving: Serving, gate: threading.Event
+) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.to_thread(gate.wait, 5)
+        yield b"b"
+
+    async def endpoint(request: Request) -> Response:
+        threading.Timer(0.1, gate.set).start()
+        return StreamingResponse(stream())
+
+    trace = serving(Starlette(routes=[Route("/", endpoint)])).get("/").wait(5)
+    opened = next(task for task in trace.tasks if task.name == "set")
+    assert trace.body == b"ab"
+    assert opened.started is not None
+    assert trace.answered is not None
+    assert opened.started < trace.answered
+
+
+def test_a_broken_connection_is_kept_and_not_raised(serving: Serving) -> None:
+    web = serving(PLAIN)
+    for trace in [web.post("/cut"), *web.burst("/cut", [{}] * 3)]:
+        assert trace.error is not None
+        assert trace.error.startswith("RemoteProtocolError")
+
+
+class TestBurst:
+    def test_no_more_are_under_way_than_wanted(self, serving: Serving) -> None:
+        under_way, most = 0, Counter[str]()
+
+        async def endpoint(request: Request) -> Response:
+            nonlocal under_way
+            under_way += 1
+            most["at once"] = max(most["at once"], under_way)
+            await asyncio.sleep(0.01)
+            under_way -= 1
+            return Response()
+
+        web = serving(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+        traces = web.burst("/", [{}] * 30, at_once=3)
+        assert len(traces) == 30
+        assert most["at once"] == 3
+
+    def test_a_rate_is_kept_without_waiting_for_answers(
+        self, serving: Serving, gate: threading.Event
+    ) -> None:
+        entered = []
+
+        async def endpoint(request: Request) -> Response:
+            entered.append(1)
+            if len(entered) == 5:
+                gate.set()
+            await asyncio.to_thread(gate.wait, 5)
+            return Response()
+
+        web = serving(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+        traces = web.burst("/", [{}] * 5, rate=100)
+        gaps = [after.sent - before.sent for before, after in pairwise(traces)]
+        assert [trace.status for trace in traces] == [200] * 5
+        assert all(gap > 0 for gap in gaps)
+
+    def test_a_schedule_is_sent_in_its_order(self, serving: Serving) -> None:
+        traces = serving(PLAIN).burst("/echo", [{}] * 3, at=[0.1, 0.0, 0.05])
+        assert sorted(range(3), key=lambda index: traces[index].sent) == [1, 2, 0]
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"rate": 0}, "rate=0"),
+            ({"rate": 1, "at": [0]}, "either rate= or at="),
+            ({"at": [0]}, "1 moments for 2 requests"),
+            ({"at_once": 0}, "at_once=0"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(
+        self, serving: Serving, options: dict[str, Any], told: str
+    ) -> None:
+        with pytest.raises(ValueError, match=told):
+            serving(PLAIN).burst("/echo", [{}] * 2, **options)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+    @pytest.mark.parametrize("how", [{"at_once": 5}, {"rate": 200}], ids=str)
+    def test_an_interrupt_ends_it_and_nothing_unsent_is_awaited(
+        self, serving: Serving, gate: threading.Event, how: dict[str, Any]
+    ) -> None:
+        received = []
+
+        async def endpoint(request: Request) -> Response:
+            received.append(1)
+            if len(received) == 5:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            await asyncio.to_thread(gate.wait, 10)
+            return Response()
+
+        web = serving(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+        with pytest.raises(KeyboardInterrupt):
+            web.burst("/", [{}] * 500, **how)
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.name == "lab burst":
+                thread.join(10)
+        traces = web.traces.wait(10)
+        assert {trace.status for trace in traces} == {200}
+        assert 5 <= len(traces) == len(received) < 500
+
+    @pytest.mark.parametrize("on", ["thread", "process"])
+    def test_a_thousand_are_all_accounted_for(self, serving: Serving, on: str) -> None:
+        app = FastAPI()
+
+        @app.post("/", status_code=202)
+        async def endpoint(tasks: BackgroundTasks) -> None:
+            tasks.add_task(int)
+            tasks.add_task(asyncio.sleep, 0)
+
+        web = serving(app, on=on)
+        traces = web.burst("/", [{}] * 1000).wait(60)
+        assert {trace.status for trace in traces} == {202}
+        assert {task.state for task in traces.tasks} == {"finished"}
+        assert len(traces.tasks) == 2000
+        assert [trace.id for trace in web.traces] == [trace.id for trace in traces]
+        for trace in traces:
+            first, second = trace.tasks
+            assert trace.responded < first.started < second.started  # type: ignore[operator]

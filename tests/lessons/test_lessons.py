@@ -1,0 +1,51 @@
+"""Every notebook runs from top to bottom, in both languages, and says nothing on stderr."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lab.publishing.notebooks import NOTEBOOKS, folder, make, sources, tags
+from lab.publishing.run import execute
+
+pytestmark = pytest.mark.slow
+
+
+# In English as a learner meets it, in Chinese with the exercises solved.
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
+def test_it_runs(source: Path, language: str) -> None:
+    solved = language == "zh"
+    notebook = make(source, language, solved=solved)
+    problem = execute(notebook, folder(language, NOTEBOOKS))
+    if problem:
+        pytest.fail(f"{source.name}, {problem}", pytrace=False)
+    said = [
+        output.text
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "stderr" not in tags(cell)
+        for output in cell.outputs
+        if output.get("name") == "stderr"
+    ]
+    assert said == []
+    for lines in checked(notebook):
+        missed = [line for line in lines if not line.startswith("✓ ")]
+        assert lines
+        assert bool(missed) != solved, missed
+
+
+def checked(notebook: nbformat.NotebookNode) -> list[list[str]]:
+    """For each cell that checks an exercise, what it says."""
+    return [
+        [line for output in cell.outputs for line in output.text.splitlines()]
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "\ncheck(" in f"\n{cell.source}"
+    ]
+
+
+@pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
+def test_each_exercise_has_its_check(source: Path) -> None:
+    code = [cell for cell in make(source, "en", solved=True).cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code):
+        if "solution" in tags(cell):
+            assert "\ncheck(" in f"\n{code[number + 1].source}", cell.source

@@ -1,0 +1,200 @@
+"""What is seen of requests ends up in their traces, in whatever order it is told."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab.observer.transport import Collector
+from lab.traces import Task, Trace, until
+from lab.traces.ledger import Ledger, Page
+
+
+def page_of(ledger: Ledger, sent: float = 0.0) -> tuple[Trace, Page]:
+    trace = ledger.open(Trace("1", sent))
+    return trace, ledger.open_page("1", sent, "POST", "/x")
+
+
+def test_moments_become_seconds_after_sending() -> None:
+    trace, page = page_of(Ledger(), sent=5.0)
+    page.responded(5.5)
+    page.added("k", "a", "thread", 6.0)
+    page.started("k", 6.5, "thread 1")
+    page.line("INFO hello")
+    assert (trace.received, trace.responded, trace.path) == (0.0, 0.5, "/x")
+    assert trace.log == ["INFO hello"]
+    assert trace.tasks == [Task("a", "thread", "thread 1", added=1.0, started=1.5)]
+
+
+def test_stamps_may_come_before_the_announcement() -> None:
+    trace, page = page_of(Ledger())
+    page.started("k", 2.0, "process 9")
+    page.added("k", "a", "process", 1.0)
+    assert [(task.name, task.started) for task in trace.tasks] == [("a", 2.0)]
+
+
+def test_stamps_may_all_come_before_the_announcement() -> None:
+    ledger = Ledger()
+    trace, page = page_of(ledger)
+    page.started("k", 2.0, "process 9")
+    page.finished("k", 3.0, None)
+    page.added("k", "a", "process", 1.0)
+    assert trace.tasks == [Task("a", "process", "process 9", 1.0, started=2.0, finished=3.0)]
+    assert ledger._tasks == {}
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switching")
+def test_two_who_tell_of_a_task_at_once_tell_of_the_same() -> None:
+    trace, page = page_of(Ledger())
+    tasks = 10_000
+    together = threading.Barrier(2)
+
+    def tell(stamp: Callable[[str], None]) -> None:
+        together.wait()
+        for number in range(tasks):
+            stamp(str(number))
+
+    others = [
+        threading.Thread(target=tell, args=(lambda key: page.started(key, 2.0, "process 9"),)),
+        threading.Thread(target=tell, args=(lambda key: page.added(key, "a", "process", 1.0),)),
+    ]
+    for each in others:
+        each.start()
+    for each in others:
+        each.join()
+    assert len(trace.tasks) == tasks
+    assert {(task.added, task.started) for task in trace.tasks} == {(1.0, 2.0)}
+
+
+@pytest.mark.parametrize("last", ["finished", "gone"])
+def test_the_last_stamp_wakes_who_waits(last: str) -> None:
+    trace, page = page_of(Ledger())
+    page.added("k", "a", "background", 1.0)
+    page.started("k", 2.0, "loop")
+    page.returned(2.0)
+    waiting = threading.Thread(target=trace.wait, args=(60,))
+    waiting.start()
+    assert waiting.is_alive()
+    getattr(page, last)("k", 3.0, None)
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_what_wakes_who_waits_is_whole() -> None:
+    """An error is there as soon as its task is over, and a place as soon as it has begun."""
+    seen: list[tuple[str | None, str | None]] = []
+
+    class Watched(Task):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name in {"started", "finished"} and value is not None:
+                seen.append((self.where, self.error))
+
+    ledger = Ledger()
+    trace, page = page_of(ledger)
+    trace.tasks.append(Watched())
+    ledger._tasks["1", "k"] = trace.tasks[0]
+    page.started("k", 2.0, "loop")
+    page.finished("k", 3.0, "ValueError")
+    assert seen == [("loop", None), ("loop", "ValueError")]
+
+
+def test_work_that_outlives_its_server_is_still_one_task() -> None:
+    ledger = Ledger()
+    trace, page = page_of(ledger)
+    page.added("k", "a", "thread", 1.0)
+    page.started("k", 2.0, "thread 1")
+    ledger.close(3.0)
+    assert [task.state for task in trace.tasks] == ["lost"]
+    page.finished("k", 4.0, None)
+    assert [task.state for task in trace.tasks] == ["finished"]
+    assert trace.settled
+
+
+def test_an_end_is_entered_for_what_was_under_way_and_for_nothing_else() -> None:
+    ledger = Ledger()
+    over, at_work = (ledger.open(Trace(name, 5.0)) for name in ("over", "at work"))
+    ledger.open_page("over", 5.1, "GET", "/").returned(5.2)
+    page = ledger.open_page("at work", 5.1, "GET", "/")
+    ledger.ending("SIGTERM", 6.0)
+    page.returned(7.0)
+    ledger.close(8.0)
+    assert (over.ending, over.gone) == ((), None)
+    assert at_work.ending == (("SIGTERM", 1.0), ("exit", 3.0))
+
+
+def test_what_is_open_when_the_server_ends_is_gone() -> None:
+    ledger = Ledger()
+    trace, page = page_of(ledger, sent=1.0)
+    page.started("a", 2.0, "loop")
+    page.added("b", "b", "background", 2.0)
+    ledger.close(4.0)
+    assert [task.state for task in trace.tasks] == ["lost", "never ran"]
+    assert trace.settled
+    assert trace.gone == 3.0
+
+
+def test_a_request_of_another_client_is_taken_up_when_it_is_received() -> None:
+    ledger = Ledger()
+    ledger.enter("x", "line", "too early")
+    ledger.enter("x", "received", 7.0, "GET", "/x")
+    assert [(trace.sent, trace.received, trace.log) for trace in ledger.traces] == [(7.0, 0.0, [])]
+
+
+def test_a_background_task_that_has_not_begun_by_the_end_never_ran() -> None:
+    trace, page = page_of(Ledger())
+    for key, runner in [("a", "background"), ("b", "thread")]:
+        page.added(key, key, runner, 0.5)
+    page.returned(1.0)
+    assert [task.state for task in trace.tasks] == ["never ran", "waiting"]
+    assert not trace.settled
+
+
+def test_only_the_newest_are_kept_and_nothing_of_the_others() -> None:
+    ledger = Ledger(limit=2)
+    trace, page = page_of(ledger)
+    page.added("k", "a", "background", 0.5)
+    for number in "23":
+        ledger.open(Trace(number, sent=0.0))
+    page.started("k", 1.0, "loop")
+    page.added("l", "b", "background", 1.5)
+    ledger.enter("1", "line", "too late")
+    assert [trace.id for trace in ledger.traces] == ["2", "3"]
+    assert ledger._tasks == {}
+    assert trace.log == []
+
+
+def test_stamps_of_another_process_are_entered_as_those_of_this_one() -> None:
+    ledger = Ledger()
+    collector = Collector(ledger.enter)
+    trace, near = page_of(ledger)
+    far = collector.reporter.open_page("2", 5.0, "POST", "/x")
+    for page in (near, far):
+        page.status(202)
+        page.added("k", "a", "background", 6.0)
+        page.queued("k", 6.5)
+        page.started("k", 7.0, "loop")
+        page.finished("k", 8.0, "ValueError: 3")
+        page.added("l", "b", "thread", 6.0)
+        page.gone("l", 9.0, None)
+        page.line("INFO hello")
+        page.responded(6.0)
+        page.returned(9.0)
+    assert until(lambda: len(ledger.traces) == 2, 10)
+    _, other = ledger.traces.wait(10)
+    collector.close()
+    assert other.sent == 5.0
+    assert (other.status, other.log) == (trace.status, trace.log)
+    moments = [(t.added, t.queued, t.started, t.finished, t.gone, t.error) for t in other.tasks]
+    assert moments == [(1.0, 1.5, 2.0, 3.0, None, "ValueError: 3"), (1.0, None, None, None, 4.0, None)]  # fmt: skip # noqa: E501
+    assert [task.state for task in other.tasks] == [task.state for task in trace.tasks]

@@ -1,0 +1,117 @@
+"""What the environment may set: one class, told in the README, and refused at start when wrong."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.publishing.notebooks import ROOT
+from webhooks.settings import Settings, WrongSetting, settings
+
+WRONG = [
+    ("WORK_SECONDS", "soon"),
+    ("WORK_SECONDS", "-1"),
+    ("WORK_SECONDS", "nan"),
+    ("WORK_SECONDS", "inf"),
+    ("WORK_KIND", "sleep"),
+    ("MAX_BODY_BYTES", "1MB"),
+    ("MAX_BODY_BYTES", "0"),
+    ("WEBHOOK_SECRET", ""),
+    ("SMTP_HOST", ""),
+    ("SMTP_PORT", "smtp"),
+    ("SMTP_PORT", "0"),
+    ("SMTP_PORT", "70000"),
+    ("CELERY_BROKER_URL", "memory://"),
+    ("CELERY_BROKER_URL", ""),
+    ("CELERY_QUEUE", ""),
+    ("CELERY_QUEUE", "队列"),
+    ("CELERY_QUEUE", "two words"),
+    ("WORKER_SECONDS", "0"),
+    ("EFFECTS_DATABASE", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_what_is_wrong_is_named_with_what_it_takes(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(WrongSetting) as raised:
+        settings()
+    taken = Settings.model_fields[name].description
+    assert taken is not None
+    assert f"{name} takes {taken}" in str(raised.value)
+
+
+def test_all_that_is_wrong_is_named_at_once_and_no_secret_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "http://:hunter2@broker")
+    monkeypatch.setenv("SMTP_PORT", "hunter2")
+    with pytest.raises(WrongSetting, match="SMTP_PORT.*CELERY_BROKER_URL") as raised:
+        settings()
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "uvicorn", "server:app", "--port", "0"], ["-m", "celery", "-A", "webhooks.worker"]],
+    ids=["web", "worker"],
+)
+def test_a_wrong_setting_ends_the_start_of_web_and_worker(command: list[str]) -> None:
+    if "celery" in command:
+        command = [*command, "worker"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=os.environ | {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0", "CELERY_QUEUE": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "CELERY_QUEUE takes the queue's name at its broker" in done.stdout + done.stderr
+
+
+def test_they_are_as_the_environment_has_them_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name, raising=False)
+    assert settings().longest_work == 5.3
+    monkeypatch.setenv("WORK_SECONDS", "2")
+    assert settings().longest_work == 7
+    monkeypatch.setenv("WORKER_SECONDS", "60")
+    assert settings().longest_work == 60
+
+
+def table(page: Path) -> dict[str, tuple[str, str]]:
+    """Each variable in a README: its default and what is said of it."""
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", text, re.MULTILINE)
+    return {name: (default, said) for name, default, said in rows}
+
+
+def default(name: str) -> str:
+    value = Settings.model_fields[name].default
+    return "" if value is None else f"`{value}`"
+
+
+def test_the_readme_says_the_same() -> None:
+    assert table(ROOT / "README.md") == {
+        name: (default(name), field.description) for name, field in Settings.model_fields.items()
+    }
+
+
+def test_the_chinese_readme_names_the_same_defaults() -> None:
+    chinese = {
+        name: default for name, (default, _) in table(ROOT / "notebooks/zh/README.md").items()
+    }
+    assert chinese == {name: default(name) for name in Settings.model_fields}
+
+
+def test_nothing_else_of_the_service_reads_the_environment() -> None:
+    for path in [ROOT / "server.py", *(ROOT / "webhooks").glob("*.py")]:
+        if path.name != "settings.py":
+            assert "environ" not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,59 @@
+"""The work on a delivery, and what a log line may show of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from .settings import settings
+
+LONGEST_LOGGED = 1000
+LOGGED_HEADERS = {"content-type", "user-agent", "x-github-delivery", "x-github-event"}
+
+logger = logging.getLogger("uvicorn.webhook")
+# A bare uvicorn gives handlers to its own loggers only, so this one is their child. A level of its
+# own keeps its lines where uvicorn is told to be quiet.
+logger.setLevel(logging.INFO)
+
+
+def process_and_log_webhook(headers: dict[str, str], body: Any, seconds: float) -> None:
+    """Process a delivery: work on it, and log it.
+
+    headers: by lower-case name. body: any JSON value. seconds: how long the work takes.
+    """
+    logger.info("--- Background webhook processing started ---")
+    work(seconds)
+    github_event = headers.get("x-github-event")
+    if github_event:
+        logger.info(f"GitHub Event: {shortened(github_event)}")
+    logger.info(f"Received headers: {shortened(redacted(headers))}")
+    logger.info(f"Received payload: {shortened(body)}")
+    logger.info("--- Background webhook processing finished ---")
+
+
+def work(seconds: float) -> None:
+    """Wait, as for a database, or compute, as WORK_KIND says."""
+    if settings().WORK_KIND == "wait":
+        time.sleep(seconds)
+    else:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+
+def redacted(headers: dict[str, str]) -> dict[str, str]:
+    """The headers, with only those values that are known to hold no secret."""
+    return {
+        name: value if name.lower() in LOGGED_HEADERS else "[redacted]"
+        for name, value in headers.items()
+    }
+
+
+def shortened(value: Any) -> str:
+    """A value on one line of at most about `LONGEST_LOGGED` characters."""
+    try:
+        text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    except RecursionError:  # this thread's stack may allow less than the parser's did
+        return "[nested too deep to show]"
+    return text if len(text) <= LONGEST_LOGGED else f"{text[:LONGEST_LOGGED]}... [{len(text)}]"
