@@ -57,7 +57,10 @@ def test_a_broker_that_loses_deliveries_is_refused(
     monkeypatch.setenv("CELERY_BROKER_URL", url)
     refused = post(**delivery("push"))
     assert refused.status_code == 503
-    assert "CELERY_BROKER_URL takes a URL that begins with redis://" in refused.json()["detail"]
+    assert (
+        "CELERY_BROKER_URL takes the broker: a URL that begins with redis://"
+        in refused.json()["detail"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,14 +321,18 @@ def test_the_newest_queue_sets_the_variables_and_the_users_own_come_back(
         monkeypatch.delenv(name, raising=False)
     else:
         monkeypatch.setenv(name, own)
+    before = os.environ.get("CELERY_QUEUE")
     first = Queue(workers=0, broker="embedded")
     second = Queue(workers=0, broker="embedded")
     assert os.environ[name] == second.url
     first.stop()  # rebound: the new queue starts before the old one ends
     assert os.environ[name] == second.url
+    with Queue(workers=0, broker="embedded") as third:
+        assert os.environ[name] == third.url
+    assert os.environ[name] == second.url
     second.stop()
     assert os.environ.get(name) == own
-    assert "CELERY_QUEUE" not in os.environ
+    assert os.environ.get("CELERY_QUEUE") == before
 
 
 @pytest.mark.slow

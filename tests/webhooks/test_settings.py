@@ -114,4 +114,4 @@ def test_the_chinese_readme_names_the_same_defaults() -> None:
 def test_nothing_else_of_the_service_reads_the_environment() -> None:
     for path in [ROOT / "server.py", *(ROOT / "webhooks").glob("*.py")]:
         if path.name != "settings.py":
-            assert "environ" not in path.read_text(encoding="utf-8"), path
+            assert "os.environ" not in path.read_text(encoding="utf-8"), path

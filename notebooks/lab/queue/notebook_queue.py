@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 BROKER, NAME = "CELERY_BROKER_URL", "CELERY_QUEUE"
 
-# For each queue, what the user had set before it.
-_before: dict[str, dict[str, str | None]] = {}
+Said = tuple[str | None, str | None]
+# For what each queue has the environment say, what it said before.
+_before: dict[Said, Said] = {}
 
 
 class Queue:
@@ -59,8 +60,7 @@ class Queue:
         """
         if workers < 0:
             raise ValueError(f"workers={workers}: there cannot be fewer than none")
-        before = users_own_variables()
-        self.url = broker or before[BROKER] or EMBEDDED
+        self.url = broker or users_own()[0] or EMBEDDED
         self._worker = worker
         # On a broker that is not ours, what an earlier queue has left is not to be mixed in.
         self.name = f"deliveries-{secrets.token_hex(4)}"
@@ -80,9 +80,10 @@ class Queue:
             if self.url == EMBEDDED:
                 self.broker = Valkey(self._programs, self._folder / "broker")
                 self.url = self.broker.url
-            os.environ.update({BROKER: self.url, NAME: self.name})
-            _before[self.name] = before
-            ending.callback(give_back_variables, self.name)
+            words = self.url, self.name
+            _before[words] = said()
+            ending.callback(give_back, words)
+            say(words)
             self._environment = {
                 **{name: str(value) for name, value in environment.items()},
                 BROKER: self.url,
@@ -168,21 +169,35 @@ class Queue:
         return table(f"queue {self.name}", ["", "process", ""], rows)
 
 
-def users_own_variables() -> dict[str, str | None]:
-    """What the user has set, before any queue or since."""
-    now = {name: os.environ.get(name) for name in (BROKER, NAME)}
-    return _before.get(now[NAME] or "", now)
+def said() -> Said:
+    """What the environment says of a broker and a queue."""
+    return os.environ.get(BROKER), os.environ.get(NAME)
 
 
-def give_back_variables(queue: str) -> None:
-    """Let the environment say again what it said before a queue, unless a newer one has set it."""
-    before = _before.pop(queue)
-    if os.environ.get(NAME) == queue:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def say(words: Said) -> None:
+    for name, value in zip((BROKER, NAME), words, strict=True):
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def users_own() -> Said:
+    """What the user has said, before any queue or since."""
+    words = said()
+    while words in _before:
+        words = _before[words]
+    return words
+
+
+def give_back(words: Said) -> None:
+    """Say again what was said before a queue, unless something newer has been said."""
+    before = _before.pop(words)
+    for newer, earlier in _before.items():
+        if earlier == words:
+            _before[newer] = before
+    if said() == words:
+        say(before)
 
 
 def ended_at(programs: Programs, worker: str) -> float | None:
