@@ -51,7 +51,7 @@ def test_all_that_is_wrong_is_named_at_once_and_no_secret_is_told(
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "http://:hunter2@broker")
     monkeypatch.setenv("SMTP_PORT", "hunter2")
-    with pytest.raises(WrongSetting, match="SMTP_PORT.*CELERY_BROKER_URL") as raised:
+    with pytest.raises(WrongSetting, match=r"SMTP_PORT.*CELERY_BROKER_URL") as raised:
         settings()
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None

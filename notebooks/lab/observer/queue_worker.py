@@ -59,10 +59,7 @@ def stamped(task: Any) -> Callable[..., Any]:
         try:
             result = run(*args, **kwargs)
         except BaseException as error:
-            moment = perf_counter()
-            # Celery's own exceptions say what is to come; the cause is what went wrong.
-            cause = describe(error.__cause__ or error)
-            report(trace_id, "ended", key, start, moment, cause, _comes_again(error))
+            report(trace_id, "ended", key, start, perf_counter(), *_outcome(error))
             raise
         report(trace_id, "ended", key, start, perf_counter(), None, False)
         return result
@@ -70,11 +67,14 @@ def stamped(task: Any) -> Callable[..., Any]:
     return stamped_run
 
 
-def _comes_again(error: BaseException) -> bool:
-    exceptions = importlib.import_module("celery.exceptions")
-    return isinstance(error, exceptions.Retry) or (
-        isinstance(error, exceptions.Reject) and bool(error.requeue)
-    )
+def _outcome(error: BaseException) -> tuple[str | None, bool]:
+    """What a task failed with, if it did, and whether its message will be given out again."""
+    celery = importlib.import_module("celery.exceptions")
+    if isinstance(error, celery.Retry):
+        return describe(error.exc or error), True
+    if isinstance(error, celery.Reject):
+        return describe(error.__cause__ or error), bool(error.requeue)
+    return (None if isinstance(error, celery.Ignore) else describe(error)), False
 
 
 def _stamp_tasks(instance: Any, **_: Any) -> None:

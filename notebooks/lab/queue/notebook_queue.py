@@ -115,7 +115,8 @@ class Queue:
     def _start_worker(self) -> Program:
         name = f"worker{sum(each.startswith('worker') for each in self._programs) + 1}"
         command = [
-            sys.executable, "-m", "celery", "-A", self._worker, "worker", "--loglevel=info",
+            sys.executable, "-m", "celery", f"--workdir={os.getcwd()}", "-A", self._worker,
+            "worker", "--loglevel=info",
             "--concurrency=1", f"--hostname={name}@%h", f"--include={queue_worker.__name__}",
             # Workers of one notebook need not know of each other; asking takes them a second.
             "--without-gossip", "--without-mingle", "--without-heartbeat",
