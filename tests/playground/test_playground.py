@@ -189,6 +189,7 @@ def html(notebook: CapturedIO) -> list[str]:
     return [one.data["text/html"] for one in notebook.outputs if "text/html" in one.data]
 
 
+@pytest.mark.slow
 def test_it_opens_with_a_run_and_its_figure(playground: Playground, notebook: CapturedIO) -> None:
     assert playground.status.value.startswith("Finished")
     (figure,) = html(notebook)
@@ -215,6 +216,7 @@ def test_the_button_runs_what_the_controls_say(
     assert ["threading" in source for source in shown] == [False, True]
 
 
+@pytest.mark.slow
 def test_it_is_drawn_while_it_runs_and_stopped_with_one_click(
     playground: Playground, notebook: CapturedIO
 ) -> None:
@@ -239,6 +241,7 @@ def test_it_is_drawn_while_it_runs_and_stopped_with_one_click(
     assert playground.status.value.endswith("3 finished.")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_said_and_replaced(playground: Playground) -> None:
     playground.seconds.value = 2
 
@@ -284,6 +287,7 @@ def test_what_cannot_be_is_said_and_nothing_runs(playground: Playground) -> None
     assert len(playground.runs) == 1
 
 
+@pytest.mark.slow
 def test_numbers_out_of_range_are_brought_back(playground: Playground) -> None:
     for control, value, kept in [
         (playground.tasks, 99, 6), (playground.tasks, 0, 1), (playground.seconds, -1, 0.05),
@@ -303,6 +307,7 @@ def test_only_a_task_that_there_is_can_fail(playground: Playground) -> None:
     assert [number for _, number in playground.failing.options] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_last_runs_stand_together_on_one_axis(
     playground: Playground, notebook: CapturedIO
 ) -> None:
@@ -327,6 +332,7 @@ def test_every_control_says_what_it_is(playground: Playground) -> None:
     assert playground.button.tooltip
 
 
+@pytest.mark.slow
 def test_a_new_playground_ends_the_old_one(playground: Playground, notebook: CapturedIO) -> None:
     new = play()
     playground._web.join()
