@@ -1,7 +1,8 @@
 """Makes the notebooks of both languages from their one source.
 
-Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`. Cells tagged
-`solution` become exercises, with the solution folded away below.
+Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`, and so does code
+whose comments explain something. Cells tagged `solution` become exercises, with the solution folded
+away below.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import nbformat
 
 LANGUAGES = ("en", "zh")
 SOLUTION = {"en": "Solution", "zh": "参考答案"}
-EXERCISE = "# Write your code here"
+EXERCISE = {"en": "# Write your code here", "zh": "# 在这里写你的代码"}
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -98,7 +99,7 @@ def is_generated(path: Path) -> bool:
 
 
 def check_pairs(cells: list[Cell], name: str) -> None:
-    """Raise ValueError unless each piece of prose stands in English, then in Chinese."""
+    """Raise ValueError unless what has a language stands in English, then in Chinese, alike."""
     awaited = None
     for number, cell in enumerate([*cells, {"metadata": {}, "source": "the end"}], 1):
         language = cell["metadata"].get("lang")
@@ -113,7 +114,7 @@ def exercise(cell: Cell, language: str) -> Iterator[Cell]:
     if "solution" not in tags(cell):
         yield cell
         return
-    yield nbformat.v4.new_code_cell(EXERCISE)  # type: ignore[no-untyped-call]
+    yield nbformat.v4.new_code_cell(EXERCISE[language])  # type: ignore[no-untyped-call]
     yield nbformat.v4.new_markdown_cell(  # type: ignore[no-untyped-call]
         f"<details>\n<summary>{SOLUTION[language]}</summary>\n\n"
         f"```python\n{cell.source}\n```\n\n</details>"

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 
 class Text(NamedTuple):
-    """The same in both languages, or in the one that its author writes."""
+    """The same in both languages; without `zh`, in the one that its author writes."""
 
     en: str
-    zh: str = ""
+    zh: str | None = None
 
     def of(self, language: str) -> str:
-        return self.zh or self.en if language == "zh" else self.en
+        return self.zh if language == "zh" and self.zh is not None else self.en
 
 
 class Statement(NamedTuple):

@@ -13,9 +13,11 @@
 # %% tags=["app"]
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -25,7 +27,7 @@ from subprocess import PIPE, Popen
 import httpx
 import pandas as pd
 import psutil
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from starlette.background import BackgroundTask
 
 from lab import Inbox, check, heartbeat, serve, timeline
@@ -199,20 +201,53 @@ pd.DataFrame(
 ).T.unstack().round(3)
 
 # %%
-timeline([computed["threads", 4], computed["processes", 4]])
-
-# %%
 heartbeat(**beats)
 
 # %% [markdown] lang="en"
-# **Four threads take as long as four tasks: only one of them computes at a time. They even delay the
-# answer, and everyone else's. Processes use the other processors, and disturb hardly anybody.** For heavy
-# computing the guide's threads do not help. Its other suggestion, `multiprocessing`, does, as long as a
-# processor is free: on a busy machine it gains little.
+# **In pure Python, on a build with a GIL, four threads take as long as four tasks: one computes at a time.
+# They even delay the answer, and everyone else's. Processes use the other processors.** That helps as long as
+# one is free: on a busy machine it gains little.
+#
+# Much heavy work is not pure Python: a C library can let go of the GIL. **Guess:** two pieces of work, one
+# thread or two. Does the second thread help `crunch`, and does it help `zlib.compress`?
 
 # %% [markdown] lang="zh"
-# **四个线程和四个任务花的时间一样：同一时刻只有一个在算；线程还会拖慢应答，自己的和别人的都拖。进程用得上其他处理器，也几乎不打扰别人。**
-# 所以计算密集的活，指南说的线程帮不上忙，它提到的 `multiprocessing` 才行，前提是有处理器空着：机器一忙，就省不了多少时间。
+# **纯 Python 的计算，在带 GIL 的 Python 上，四个线程和四个任务花的时间一样：同一时刻只有一个在算；还会拖慢响应，
+# 自己的和别人的都拖。进程才用得上其他 CPU 核**，前提是有核空着：机器一忙，也省不了多少时间。
+#
+# 但很多繁重的工作不是纯 Python：C 语言写的库可以释放 GIL。**先猜**：两份同样的工作，用一个线程还是两个线程？
+# 多一个线程，对 `crunch` 有用吗？对 `zlib.compress` 呢？
+
+# %%
+data, packed = os.urandom(8 << 20), []
+
+
+def compress():
+    packed.append(zlib.compress(data))
+
+
+def seconds(work, threads):
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        pool.submit(work)
+        pool.submit(work)
+    return time.perf_counter() - begin
+
+
+# %%
+pd.DataFrame(
+    {work.__name__: [seconds(work, 1), seconds(work, 2)] for work in (crunch, compress)},
+    index=["one thread", "two threads"],
+).T.round(3)
+
+# %% [markdown] lang="en"
+# **A second thread brings nothing to pure Python, but does help work that lets go of the GIL** (if a processor
+# is free). Compressing, hashing, much of image work are such; a video converter is a process of its
+# own, for which a thread merely waits. There the guide's threads are right.
+
+# %% [markdown] lang="zh"
+# **多一个线程，对纯 Python 毫无用处；对会释放 GIL 的工作却有用**（前提是有 CPU 核空着）。压缩、求哈希、许多图像处理都属于后者；
+# 视频转码多半是另起一个进程，线程只是等着它。这些场合，指南推荐的线程没有错。
 
 # %% [markdown] lang="en"
 # A pool has another side, too. Here a small program starts one worker, as a server with a pool does, and
@@ -346,13 +381,14 @@ dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 # %% [markdown] lang="en"
 # ## What travels along
 #
-# **Guess:** the handler sets a context variable. Who sees its value: a `def` task, an `async def` task,
-# a thread? And what of a task that calls another API?
+# A context variable is set, by a handler or by its dependency, each once as `async def` and once as `def`.
+# **Guess:** in which of the four cases does a `def` task see its value, an `async def` task, a thread?
 
 # %% [markdown] lang="zh"
-# ## 什么会跟过去
+# ## 上下文会跟过去吗
 #
-# **先猜**：处理函数设了一个上下文变量。`def` 任务、`async def` 任务、线程，谁看得见它的值？调用别的 API 的任务又如何？
+# 设一个上下文变量：由处理函数来设，或由它的依赖来设，两者各写成 `async def` 和 `def`。**先猜**：这四种情况下，
+# `def` 任务、`async def` 任务、线程，谁看得见它的值？
 
 # %% tags=["app"]
 travel = FastAPI()
@@ -360,42 +396,84 @@ user = ContextVar("user", default="nobody")
 seen = {}
 
 
-def in_def():
-    seen["def"] = user.get()
+def look(case, who):
+    seen[case, who] = user.get()
 
 
-async def in_async():
-    seen["async def"] = user.get()
+async def look_on_loop(case):
+    look(case, "async def task")
 
 
-def in_thread():
-    seen["thread"] = user.get()
+def leave_work(case, background_tasks):
+    threading.Thread(target=look, args=(case, "thread")).start()
+    background_tasks.add_task(look, case, "def task")
+    background_tasks.add_task(look_on_loop, case)
 
 
-def call_api(url):
-    seen["API"] = httpx.get(url, trust_env=False).json()
-
-
-@travel.post("/")
-async def endpoint(url: str, background_tasks: BackgroundTasks):
+def set_user():
     user.set("ada")
-    threading.Thread(target=in_thread).start()
-    for task in (in_def, in_async):
-        background_tasks.add_task(task)
-    background_tasks.add_task(call_api, url)
+
+
+async def set_user_on_loop():
+    user.set("ada")
+
+
+@travel.post("/async-handler")
+async def async_handler(background_tasks: BackgroundTasks):
+    user.set("ada")
+    leave_work("async def handler", background_tasks)
+
+
+@travel.post("/async-dependency", dependencies=[Depends(set_user_on_loop)])
+async def after_async_dependency(background_tasks: BackgroundTasks):
+    leave_work("async def dependency", background_tasks)
+
+
+@travel.post("/def-handler")
+def def_handler(background_tasks: BackgroundTasks):
+    user.set("ada")
+    leave_work("def handler", background_tasks)
+
+
+@travel.post("/def-dependency", dependencies=[Depends(set_user)])
+async def after_def_dependency(background_tasks: BackgroundTasks):
+    leave_work("def dependency", background_tasks)
 
 
 traveller = serve(travel)
-journey = traveller.post("/", params={"url": f"{web.url}/ping"}).wait()
-seen
+for case in ("async-handler", "async-dependency", "def-handler", "def-dependency"):
+    traveller.post(f"/{case}").wait()
+by_case = pd.Series(seen).unstack(sort=False)
+by_case
 
 # %% [markdown] lang="en"
-# **Tasks see the request's context; a plain thread does not.** (Newer Pythons may hand it on to
-# threads.) The call to the other API is ordinary code: in a `def` task a thread waits for it, not the loop.
+# **A task sees what an `async def` has set, not what a `def` has: that ran in a thread, with a copy of
+# the context. A plain thread sees neither.** (Newer Pythons may hand the context on to threads.)
+#
+# And a task that calls another API? That is ordinary code:
 
 # %% [markdown] lang="zh"
-# **任务看得见请求的上下文，普通线程看不见。**（较新的 Python 可能会传给线程。）调用别的 API 则没有什么特别：
-# 写在 `def` 任务里，等结果的就是线程，而不是事件循环。
+# **任务看得见 `async def` 设的值，看不见 `def` 设的：`def` 在线程里运行，拿到的只是上下文的一份副本。普通线程两种都看不见**。
+# （较新的 Python 可能会把上下文传给线程。）
+#
+# 那么，在任务里调用别的 API 呢？就是普通的代码：
+
+
+# %%
+replies = []
+
+
+def call_api(url):
+    replies.append(httpx.get(url, trust_env=False).json())
+
+
+@travel.post("/call")
+async def call(url: str, background_tasks: BackgroundTasks):
+    background_tasks.add_task(call_api, url)
+
+
+journey = traveller.post("/call", params={"url": f"{web.url}/ping"}).wait()
+replies, journey.tasks[0].where
 
 # %% [markdown] lang="en"
 # ## Check
@@ -414,14 +492,22 @@ assert len({task.where for task in ten["processes"].tasks}) <= 2
 assert orphans == [worker] and not gone
 one_by_one = computed["tasks", 4].tasks
 assert all(a.finished <= b.started for a, b in zip(one_by_one, one_by_one[1:]))
-assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
+assert len(packed) == 4 and all(zlib.decompress(piece) == data for piece in packed)
+
+# %%
+tasks_saw = by_case[["def task", "async def task"]].T
+assert (tasks_saw[["async def handler", "async def dependency"]] == "ada").all(axis=None)
+assert (tasks_saw[["def handler", "def dependency"]] == "nobody").all(axis=None)
+assert replies == ["pong"]
 
 # %% [markdown] lang="en"
 # **What we saw**
 #
 # - A thread starts before the answer leaves, a task after it.
-# - For computing, threads bring nothing and hurt every caller; processes help.
-# - Tasks are not cheaper in memory than threads; they are ordered, limited and awaited.
+# - For computing in pure Python threads bring nothing (with a GIL), processes help; for work that lets go
+#   of the GIL threads help too.
+# - A task sees the context that an `async def` has set, not that of a `def`.
+# - Tasks are not cheaper in memory than threads; they are ordered and limited, and uvicorn waits for them.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
@@ -473,11 +559,12 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **2.** Hand the context variable to the thread: `contextvars.copy_context().run`. Let `in_thread` see
-# "ada".
+# **2.** Hand the context to a thread: `contextvars.copy_context().run`. Start `look` so, with the arguments
+# `"carried"` and `"thread"`, and let it see "ada".
 
 # %% [markdown] lang="zh"
-# **2.** 把上下文变量交给线程：`contextvars.copy_context().run`，让 `in_thread` 看到 “ada”。
+# **2.** 把上下文交给线程：用 `contextvars.copy_context().run` 来启动 `look`，参数是 `"carried"` 和 `"thread"`，
+# 让它看到 “ada”。
 
 # %% tags=["solution"]
 from contextvars import copy_context
@@ -486,13 +573,14 @@ from contextvars import copy_context
 @travel.post("/carried")
 async def carried():
     user.set("ada")
-    threading.Thread(target=copy_context().run, args=(in_thread,)).start()
+    context = copy_context()
+    threading.Thread(target=context.run, args=(look, "carried", "thread")).start()
 
 
 traveller.post("/carried").wait()
 
 # %%
-check(thread_sees_it=lambda: seen["thread"] == "ada")
+check(thread_sees_it=lambda: seen["carried", "thread"] == "ada")
 
 # %% [markdown] lang="en"
 # **In practice.** Background tasks for short work that may wait its turn; `gather` or a thread pool inside
