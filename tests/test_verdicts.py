@@ -18,15 +18,16 @@ LESSON = NOTEBOOKS / "source" / "09_check_the_guide.py"
 CLOSE = {"thread-cost", "few-resources"}
 EXPECTED = {
     "holds": {
-        "inline", "register", "diagram-order", "series", "by-hand", "loop-or-pool", "bound",
-        "own-thread", "together", "webhook", "api", "processes", "unmanaged",
+        "inline", "register", "diagram-order", "series", "by-hand", "loop-or-pool", "own-thread",
+        "together", "webhook", "api", "processes", "unmanaged",
     },
     "holds with a condition": {
-        "at-once", "after", "bad-json", "automatic", "next", "injected", "reuse", "one-by-one",
-        "light", "survives", "thread-silent", "mail", "cache", "not-too-many", "ten", "testable",
+        "at-once", "after", "bad-json", "automatic", "next", "injected", "bound", "reuse",
+        "one-by-one", "light", "cpu-threads", "survives", "thread-silent", "mail", "cache",
+        "not-too-many", "ten", "testable",
     },
     "does not hold": {
-        "queue", "connection", "cpu-threads", "caught", "blocks-loop", "outlives", "only-extreme",
+        "queue", "connection", "caught", "blocks-loop", "outlives", "only-extreme",
     },
     "cannot be measured": {"ninety", "concise"},
 }  # fmt: skip

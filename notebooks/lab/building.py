@@ -105,7 +105,7 @@ def check_pairs(cells: list[Cell], name: str) -> None:
         language = cell["metadata"].get("lang")
         if language not in (None, *LANGUAGES) or (language == "zh") != (awaited is not None):
             place = awaited or f"cell {number} ({cell['source'][:40]!r})"
-            raise ValueError(f"{name}, {place}: prose stands in pairs, lang=en and then lang=zh")
+            raise ValueError(f"{name}, {place}: what has a lang stands in pairs, en and then zh")
         awaited = f"cell {number} ({cell['source'][:40]!r})" if language == "en" else None
 
 

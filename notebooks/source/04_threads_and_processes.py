@@ -7,8 +7,8 @@
 # %% [markdown] lang="zh"
 # # 4. 后台任务与线程、进程的比较
 #
-# **要做**：同样的活，分别交给后台任务、线程、进程池和事件循环。**要学**：各自适合什么，各自要付什么代价。
-# **要备**：第 3 课。
+# **动手**：同样的工作，分别交给后台任务、线程、进程池和事件循环。**收获**：知道各自适合什么，各自要付什么代价。
+# **前置**：第 3 课。
 
 # %% tags=["app"]
 import asyncio
@@ -42,7 +42,7 @@ from lab.work import crunch
 # %% [markdown] lang="zh"
 # ## 指南里的发邮件，两种写法
 #
-# `Inbox` 是本机上一台真正的邮件服务器。**先猜**：哪种写法，活在应答离开*之前*就开始了？
+# `Inbox` 是本机上一台真正的邮件服务器。**先猜**：哪种写法，在响应发出之前就开始发邮件了？
 
 # %%
 inbox = Inbox()
@@ -63,7 +63,7 @@ order = {"task": task, "thread": thread}
 # begins afterwards. Both letters arrived: read "Email sent" as "will be sent, I hope".
 
 # %% [markdown] lang="zh"
-# **线程一启动就开始，那时还在处理函数里，响应还没有发出。** 任务则在响应之后开始。两封信都到了；所谓 “Email sent”，
+# **线程一启动就开始，那时还在处理函数里，响应还没有发出**。后台任务则在响应之后开始。两封信都到了；所谓 “Email sent”，
 # 该读作“但愿会发出去”。
 
 # %% [markdown] lang="en"
@@ -72,9 +72,9 @@ order = {"task": task, "thread": thread}
 # Each takes 0.1 s. **Guess** for each way: when is the caller answered, when are all ten done?
 
 # %% [markdown] lang="zh"
-# ## 十件活，五种办法
+# ## 十项工作，五种办法
 #
-# 每件 0.1 秒。**先猜**：每种办法，调用方何时得到应答，十件何时全部做完？
+# 每项 0.1 秒。**先猜**：每种办法，调用方何时收到响应，十项何时全部做完？
 
 
 # %% tags=["app"]
@@ -146,7 +146,7 @@ pd.DataFrame(
 # as it has processes.** The answer is early in all of them.
 
 # %% [markdown] lang="zh"
-# **线程、`gather`、`create_task` 都是一起做完，后台任务一个接一个，进程池有几个进程就同时做几件。** 应答在每一种里都很早。
+# **线程、`gather`、`create_task` 都是一起做完，后台任务一个接一个，进程池有几个进程就同时做几项**。响应在每一种里都很早。
 
 # %%
 timeline(ten["sequential"])
@@ -157,14 +157,14 @@ timeline(ten["processes"])
 # %% [markdown] lang="en"
 # ## Work for the processor
 #
-# Sleeping is easy to do together. `crunch` computes. The guide recommends threads for such work.
-# **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and what does another
+# Sleeping is easy to do together. `crunch` computes, in pure Python. The guide recommends threads for such
+# work. **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and what does another
 # caller feel meanwhile?
 
 # %% [markdown] lang="zh"
-# ## 吃 CPU 的活
+# ## 计算任务
 #
-# 一起睡觉很容易，`crunch` 却是真的在算。指南推荐用线程做这种活。**先猜**：四件这样的活，放在任务里、线程里、进程里，
+# 一起 sleep 很容易，`crunch` 却是真的在算。指南推荐用线程做这种工作。**先猜**：四份计算，放在后台任务里、线程里、进程里，
 # 哪个最快？这期间别的调用方感觉如何？
 
 
@@ -205,11 +205,11 @@ heartbeat(**beats)
 
 # %% [markdown] lang="en"
 # **In pure Python, on a build with a GIL, four threads take as long as four tasks: one computes at a time.
-# They even delay the answer, and everyone else's. Processes use the other processors.** That helps as long as
-# one is free: on a busy machine it gains little.
+# They even delay the answer, and everyone else's. Processes use the other processors**, as long as one is
+# free.
 #
 # Much heavy work is not pure Python: a C library can let go of the GIL. **Guess:** two pieces of work, one
-# thread or two. Does the second thread help `crunch`, and does it help `zlib.compress`?
+# thread or two. Whom does the second thread help: `crunch`, or `zlib.compress`?
 
 # %% [markdown] lang="zh"
 # **纯 Python 的计算，在带 GIL 的 Python 上，四个线程和四个任务花的时间一样：同一时刻只有一个在算；还会拖慢响应，
@@ -278,8 +278,8 @@ worker.kill()
 # such workers together with their server; in production that is up to you, or to the container.
 
 # %% [markdown] lang="zh"
-# **它还在，一直等着再也不会来的活。** SIGKILL 没给主进程留下收拾的机会。在这个实验室里，服务器一停，这样的 worker 也会
-# 一并结束；到了生产环境，就得靠你自己或者容器了。
+# **它还在：成了孤儿进程，一直等着不会再来的任务**。SIGKILL 没给主进程留下收拾的机会。在这个实验室里，服务器一停，这样的 worker
+# 也会一并结束；到了生产环境，就得靠你自己或者容器了。
 
 # %% [markdown] lang="en"
 # ## What a thousand waiting pieces hold
@@ -288,9 +288,9 @@ worker.kill()
 # signal, half of them as async tasks, half as threads: how much memory does each hold?
 
 # %% [markdown] lang="zh"
-# ## 一千件等着的活占多少
+# ## 一千个等待中的任务占多少内存
 #
-# 指南说线程贵、任务便宜。**先猜**：一千件活都在等一个信号，一半是异步任务，一半是线程，每件各占多少内存？
+# 指南说线程贵、任务便宜。**先猜**：一千项工作都在等一个信号，一半是异步任务，一半是线程，每项各占多少内存？
 
 
 # %% tags=["app"]
@@ -375,7 +375,7 @@ dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 # quicker to start: it is handed to a thread too, and its end is handed back.
 
 # %% [markdown] lang="zh"
-# **实际内存两者差不多；线程多占的是地址空间，而且没有什么限制它的个数。** 等着的任务也有代价：它让整个请求都留在内存里。
+# **实际占用的内存两者差不多；线程多占的是虚拟地址空间，而且线程数没有上限**。等待中的任务也有代价：它让整个请求都留在内存里。
 # 同步任务启动也不更快：它同样要交给一个线程，做完还要再交回来。
 
 # %% [markdown] lang="en"
@@ -512,9 +512,10 @@ assert replies == ["pong"]
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - 线程在应答离开之前就开始，任务在那之后。
-# - 计算密集的活，线程毫无好处，还拖累所有调用方；进程才管用。
-# - 任务并不比线程省内存；它的好处是有次序、有上限、停机时有人等。
+# - 线程在响应发出之前就开始，后台任务在那之后。
+# - 纯 Python 的计算，线程毫无用处（有 GIL 时），进程才管用；会释放 GIL 的工作，线程也管用。
+# - 任务看得见 `async def` 设的上下文，看不见 `def` 设的。
+# - 后台任务并不比线程省内存；它的好处是有顺序、有上限、停机时 uvicorn 会等它。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -529,7 +530,7 @@ assert replies == ["pong"]
 #
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
-# **1.** 在*一个*同步任务里让十件睡觉的活并行，同时最多五件：标准库里哪个池能做到？你的请求就叫 `pooled`。
+# **1.** 在一个同步任务里让十次 sleep 并行，同时最多五个：标准库里哪个池能做到？你的请求就叫 `pooled`。
 
 
 # %% tags=["solution"]
@@ -584,12 +585,13 @@ check(thread_sees_it=lambda: seen["carried", "thread"] == "ada")
 
 # %% [markdown] lang="en"
 # **In practice.** Background tasks for short work that may wait its turn; `gather` or a thread pool inside
-# one task for things to do together; processes for computing; a queue for what must not be
+# one task for things to do together; processes for computing in pure Python; a queue for what must not be
 # lost.
 #
 # Next: [5. When a task fails](05_when_a_task_fails.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：短小、可以排队的活用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；计算用进程；不能丢的交给队列。
+# **实际使用**：短小、可以排队的工作用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；纯 Python 的计算用进程；
+# 不能丢的交给任务队列。
 #
 # 下一课：[5. 任务出错时](05_when_a_task_fails.ipynb)
