@@ -99,6 +99,16 @@ def test_the_table_is_in_the_language_of_the_notebook(
         assert f"✓ {verdict}<" in html
 
 
+def test_chinese_sentences_stand_without_a_space_between_them() -> None:
+    html = Guide([ONE], "zh").check("one", True, but=True, some=3, all=3, odd="x")._repr_html_()
+    assert "3 个中有 3 个。但 x。" in html
+
+
+def test_a_text_may_be_empty_in_chinese_or_stand_in_one_language_alone() -> None:
+    assert Text("; ", "").of("zh") == ""
+    assert Text("ours").of("zh") == Text("ours").of("en") == "ours"
+
+
 def test_evidence_that_does_not_fit_is_refused(guide: Guide) -> None:
     with pytest.raises(KeyError, match="no statement 'two'; there are one, taste"):
         guide.check("two", True)

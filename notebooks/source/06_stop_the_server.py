@@ -121,7 +121,7 @@ def ended_by(*signals, **settings):
 # - SIGTERM to a server with `timeout_graceful_shutdown=1`;
 # - SIGINT twice: an impatient Ctrl+C;
 # - SIGKILL: `kill -9`, or the kernel when memory runs out;
-# - `web.stop()`: the server's own `should_exit`, with no signal.
+# - `web.stop()`: uvicorn's own `should_exit`, with no signal.
 
 # %% [markdown] lang="zh"
 # 五台现在同时跑，然后一台一台看。请**先猜**：每种情况下，七个任务里有哪些能做完？
@@ -130,7 +130,7 @@ def ended_by(*signals, **settings):
 # - 给设了 `timeout_graceful_shutdown=1` 的服务器发 SIGTERM；
 # - 两次 SIGINT：等不及，连按两下 Ctrl+C；
 # - SIGKILL：`kill -9`，或者内存耗尽时由系统内核发出；
-# - `web.stop()`：不用信号，由服务器自己置 `should_exit`。
+# - `web.stop()`：不用信号，由 uvicorn 自己置 `should_exit`。
 
 # %%
 with ThreadPoolExecutor(5) as pool:
