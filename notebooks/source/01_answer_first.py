@@ -21,7 +21,7 @@
 # | stamp | one moment, noted where it happens, in seconds after the request's first byte left the client (`received`, if another client than the lab's sent it); client, server and workers read one clock, the machine's monotonic `perf_counter`. The first on the server is `received`: the app is called with the request |
 # | task | one piece of work that a request leaves behind. Its stamps: `added`, it is announced (`add_task`, `Thread.start`, …); `queued`, it begins to wait for its turn (background tasks: those before it are over; in a queue: on its way to the broker); `started` and `finished`, just before its first and just after its last line, where it runs |
 # | runner | what runs a task: `background`, `thread`, `executor` (a pool of threads), `process` (a pool of processes), `create_task` or `queue` |
-# | responded | the app has handed the last byte of the response to the server software (uvicorn), by the server's stamp: after `received`, before any background task's `started`. It does not mean that the client has it |
+# | responded | the app has handed the last byte of the response to the server software (uvicorn), by the server's stamp: after `received` and, with no middleware in between, before any background task's `started`. It does not mean that the client has it |
 # | answered | the client has read the last byte of the response, by the client's stamp: it may fall before or after `responded` and `started` |
 # | noise floor | how long an empty answer takes on this machine, first byte sent to last byte read: the p50 of 100, given by the server without calling the app. Smaller differences mean nothing |
 # | lost | a task that had started, and whose process ended before it did |
@@ -42,7 +42,7 @@
 # | stamp 时间戳 | 一个时刻，在事情发生的地方记下；从请求的第一个字节离开客户端算起，单位是秒（不是实验室的客户端发来的，从 `received` 算起）；客户端、服务器和 worker 读的是同一个时钟，即本机的单调时钟 `perf_counter`。服务器上的第一个是 `received`：应用被调用，请求交到了它手里 |
 # | task 任务 | 请求留下的一项后续工作。它的时间戳：`added`，注册（`add_task`、`Thread.start` 等）；`queued`，开始等待轮到自己（后台任务：前一个已结束；队列：正交给 broker）；`started` 和 `finished`，在它运行的地方，第一行之前和最后一行之后 |
 # | runner 执行者 | 由什么来执行任务：`background`、`thread`、`executor`（线程池）、`process`（进程池）、`create_task` 或 `queue` |
-# | responded 已发出响应 | 应用已把响应的最后一个字节交给服务器软件（uvicorn），由服务器记下：在 `received` 之后，在任何后台任务的 `started` 之前。不等于客户端已收到 |
+# | responded 已发出响应 | 应用已把响应的最后一个字节交给服务器软件（uvicorn），由服务器记下：在 `received` 之后；不经过中间件时，也在任何后台任务的 `started` 之前。不等于客户端已收到 |
 # | answered 已收到响应 | 客户端读完了响应的最后一个字节，由客户端记下：可能早于也可能晚于 `responded` 和 `started` |
 # | noise floor 底噪 | 本机上一个空响应要花的时间，从发出第一个字节到读完最后一个字节：取 100 次的 p50，由服务器直接返回，不调用应用。比它更小的差别没有意义 |
 # | lost 丢失 | 任务已经开始，它所在的进程却先结束了 |
