@@ -372,7 +372,7 @@ check(run_by_a_thread=lambda: threaded.wait().tasks[0].runner == "thread")
 # Next: [2. One after another](02_one_after_another.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：调用方只需要一句“收到了”，就立刻响应：GitHub 对一个 webhook 只等 10 秒，之后就放弃。但要记住，
-# 202 什么也没保证：这个进程此刻若是崩溃，任务就丢了（第 6 课），补救的办法是任务队列。
+# **实际使用**：调用方只需要一句“收到了”，就立刻响应：GitHub 对一个 webhook 只等 10 秒，之后就放弃。
+# 但要记住，202 什么也没保证：这个进程此刻若是崩溃，任务就丢了（第 6 课），补救的办法是任务队列。
 #
 # 下一课：[2. 一个接一个](02_one_after_another.ipynb)

@@ -59,8 +59,8 @@ timeline(trace)
 # default has no alternative.
 
 # %% [markdown] lang="zh"
-# **一级级台阶：每个任务都等前一个做完**。一个响应的所有任务由同一个循环执行：
-# `for task in tasks: await task()`，如此而已。没有别的选项：指南所说的“默认情况下”就是唯一的情况。
+# **一级级台阶：每个任务都等前一个做完**。
+# 一个响应的所有任务由同一个循环执行：`for task in tasks: await task()`，如此而已。没有别的选项：指南所说的“默认情况下”就是唯一的情况。
 
 # %% [markdown] lang="en"
 # ## One to eight tasks

@@ -355,7 +355,7 @@ check(no_pool_limits_them=lambda: 40 < friends <= len(loop))
 # Next: [4. Threads and processes](04_threads_and_processes.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：凡是可能阻塞的（数据库驱动、`requests`、SMTP）都写成 `def`；`async def` 只留给会 await 的代码。
-# `def` 端点无缘无故变慢时，去看看容量限制器。
+# **实际使用**：凡是可能阻塞的（数据库驱动、`requests`、SMTP）都写成 `def`；`async def` 只留
+# 给会 await 的代码。`def` 端点无缘无故变慢时，去看看容量限制器。
 #
 # 下一课：[4. 线程与进程](04_threads_and_processes.ipynb)

@@ -7,8 +7,8 @@
 # %% [markdown] lang="zh"
 # # 4. 后台任务与线程、进程的比较
 #
-# **动手**：同样的工作，分别交给后台任务、线程、进程池和事件循环。**收获**：知道各自适合什么，各自要付什么代价。
-# **前置**：第 3 课。
+# **动手**：同样的工作，分别交给后台任务、线程、进程池和事件循环。**收获**：知道各自适合什么，
+# 各自要付什么代价。**前置**：第 3 课。
 
 # %% tags=["app"]
 import asyncio
@@ -391,8 +391,8 @@ dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 # %% [markdown] lang="zh"
 # ## 上下文会跟过去吗
 #
-# 设一个上下文变量：由处理函数来设，或由它的依赖来设，两者各写成 `async def` 和 `def`。**先猜**：这四种情况下，
-# `def` 任务、`async def` 任务、线程，谁看得见它的值？
+# 设一个上下文变量：由处理函数来设，或由它的依赖来设，两者各写成 `async def` 和 `def`。**先猜**：
+# 这四种情况下，`def` 任务、`async def` 任务、线程，谁看得见它的值？
 
 # %% tags=["app"]
 travel = FastAPI()
@@ -457,8 +457,8 @@ by_case
 # And a task that calls another API? That is ordinary code:
 
 # %% [markdown] lang="zh"
-# **任务看得见 `async def` 设的值，看不见 `def` 设的：`def` 在线程里运行，拿到的只是上下文的一份副本。普通线程两种都看不见**。
-# （较新的 Python 可能会把上下文传给线程。）
+# **任务看得见 `async def` 设的值，看不见 `def` 设的：`def` 在线程里运行，拿到的只是上下文的一份副本。普通线程两种
+# 都看不见**。（较新的 Python 可能会把上下文传给线程。）
 #
 # 那么，在任务里调用别的 API 呢？就是普通的代码：
 

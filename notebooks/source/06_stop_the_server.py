@@ -30,8 +30,8 @@ from lab import check, lanes, serve
 # the end comes.
 
 # %% [markdown] lang="zh"
-# 每一类任务走自己的泳道：同步任务、异步任务、线程、守护线程。前两类各有一个在运行的任务，后面还排着一个。
-# `/over` 很短，服务器结束之前它就做完了。
+# 每一类任务走自己的泳道：同步任务、异步任务、线程、守护线程。前两类各有一个在运行的任务，
+# 后面还排着一个。`/over` 很短，服务器结束之前它就做完了。
 
 # %% tags=["app"]
 app = FastAPI()
@@ -94,8 +94,8 @@ async def over(background_tasks: BackgroundTasks):
 # (`log_level` keeps from this page the long traceback that uvicorn logs after Ctrl+C.)
 
 # %% [markdown] lang="zh"
-# 信号是发给整个进程的，所以每台服务器各占一个进程。什么时候结束它，由 trace 说了算，不靠等几秒：
-# `/over` 已经做完，而且每个请求都有任务已经开始。（设 `log_level`，是免得 Ctrl+C 之后 uvicorn 的长篇调用栈占满页面。）
+# 信号是发给整个进程的，所以每台服务器各占一个进程。什么时候结束它，由 trace 说了算，
+# 不靠等几秒：`/over` 已经做完，而且每个请求都有任务已经开始。（设 `log_level`，是免得 Ctrl+C 之后 uvicorn 的长篇调用栈占满页面。）
 
 
 # %%
@@ -167,8 +167,8 @@ lanes(sigterm)
 
 # %% [markdown] lang="zh"
 # **收到 SIGTERM，uvicorn 不会丢后台任务，连排队的也不会丢**。它不再接新请求，然后等自己的任务做完，要多久等多久。
-# 但它不等线程，是不是守护线程都一样：任务一做完，它就向自己再发一次这个信号，所有线程都停在半路上。
-# （别的服务器未必如此。）
+# 但它不等线程，是不是守护线程都一样：任务一做完，它就向自己再发一次这个信号，
+# 所有线程都停在半路上。（别的服务器未必如此。）
 
 # %% [markdown] lang="en"
 # ## SIGTERM with a second's grace
@@ -187,8 +187,8 @@ lanes(grace)
 # was queued never ran.
 
 # %% [markdown] lang="zh"
-# **异步任务是被取消的，还来得及收拾；同步任务是被切断的，来不及**。一秒一到，uvicorn 取消运行任务的那些调用。
-# `async_1` 收到 `CancelledError`；`sync_1` 在线程里，没法往里抛异常，它一直运行到进程消失为止。
+# **异步任务是被取消的，还来得及收拾；同步任务是被切断的，来不及**。
+# 一秒一到，uvicorn 取消运行任务的那些调用。`async_1` 收到 `CancelledError`；`sync_1` 在线程里，没法往里抛异常，它一直运行到进程消失为止。
 # 排队的从未运行。
 
 # %% [markdown] lang="en"
@@ -430,8 +430,8 @@ check(
 # Next: [7. Under load](07_under_load.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：发出 SIGTERM 之后，Docker 默认等 10 秒，Kubernetes 默认等 30 秒，然后就发 SIGKILL。
-# `timeout_graceful_shutdown` 要设得比它短，否则 uvicorn 会一直等到被杀。任务要短，并且幂等；
+# **实际使用**：发出 SIGTERM 之后，Docker 默认等 10 秒，Kubernetes 默认等 30 秒，
+# 然后就发 SIGKILL。`timeout_graceful_shutdown` 要设得比它短，否则 uvicorn 会一直等到被杀。任务要短，并且幂等；
 # 绝不能丢的，先交给任务队列再响应。
 #
 # 下一课：[7. 压力之下](07_under_load.ipynb)

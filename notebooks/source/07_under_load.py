@@ -7,8 +7,8 @@
 # %% [markdown] lang="zh"
 # # 7. 给服务器加压
 #
-# **动手**：把请求的速率从服务器能力的四分之一，一路加到一倍半。**收获**：知道什么在增长，什么不变，拐点在哪里。
-# **前置**：第 3 课。
+# **动手**：把请求的速率从服务器能力的四分之一，一路加到一倍半。**收获**：知道什么在增长，什么不变，
+# 拐点在哪里。**前置**：第 3 课。
 
 # %% tags=["app"]
 import asyncio
@@ -198,8 +198,8 @@ pd.DataFrame(
 # real ones do not. This is called coordinated omission.
 
 # %% [markdown] lang="zh"
-# **闭环跟着服务器一起慢下来，根本碰不到排队**。它的调用方客客气气地等着，真实的可不会。这叫“协同遗漏”
-# （coordinated omission）。
+# **闭环跟着服务器一起慢下来，根本碰不到排队**。它的调用方客客气气地等着，真实的可不会。
+# 这叫“协同遗漏”（coordinated omission）。
 
 # %% [markdown] lang="en"
 # **Change one thing:** give the limiter 8 tokens in the app's cell. Where is the knee now?

@@ -419,8 +419,8 @@ check(
 # Next: [9. Check the guide](09_check_the_guide.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：另一台机器上的 worker，只要有这份代码和一个变量：
-# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A lab.worker worker`。共用同一个数据库的 worker 之间，
+# **实际使用**：另一台机器上的 worker，
+# 只要有这份代码和一个变量：`CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A lab.worker worker`。共用同一个数据库的 worker 之间，
 # 效果恰好一次（effectively once）；这里是一个文件，跨机器就得是数据库服务器。要盯着队列的长度和被搁置的投递：
 # 别人不会来告诉你。
 #
