@@ -341,8 +341,9 @@ STATEMENTS = (
         ),
         Text(
             "Two threads that compress, in a library that lets go of the GIL, used {released:.1f} "
-            "processors.",
-            "两个做压缩的线程（所用的库会释放 GIL）用了 {released:.1f} 个 CPU 核。",
+            "processors; during one such call the main thread had {turns} turns.",
+            "两个做压缩的线程（所用的库会释放 GIL）用了 {released:.1f} 个 CPU 核；"
+            "一次压缩调用期间，主线程照样轮到 {turns} 次。",
         ),
         Text(
             "But four that compute in pure Python used {threads:.1f} (never more than 1 on a build "
