@@ -2,14 +2,14 @@
 # # 6. Stop the server in the middle of its work
 #
 # **Do** end five servers in five ways while each has work running and work waiting. **Learn** what
-# finishes, what is cancelled, what vanishes. **Need** lesson 3 (loop or thread), and Linux or macOS: Windows
-# has no such signals.
+# finishes, what is cancelled, what vanishes. **Need** lesson 3 (loop or thread), and Linux or macOS: signals
+# work otherwise on Windows.
 
 # %% [markdown] lang="zh"
 # # 6. 任务做到一半，把服务器停掉
 #
 # **动手**：用五种办法结束五台服务器，每台都有正在运行的任务和还在排队的任务。**收获**：知道哪些能做完，哪些被取消，
-# 哪些就此消失。**前置**：第 3 课（事件循环还是线程）；要用 Linux 或 macOS，Windows 没有这些信号。
+# 哪些就此消失。**前置**：第 3 课（事件循环还是线程）；要用 Linux 或 macOS，Windows 上的信号不是这样工作的。
 
 # %%
 import asyncio
