@@ -245,12 +245,12 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown] lang="en"
-# **A second thread brings nothing to pure Python, but does help work that lets go of the GIL** (if a processor
-# is free). Compressing, hashing, much of image work are such; a video converter is a process of its
+# **With a GIL, a second thread brings nothing to pure Python, but it helps work that lets go of the GIL** (if
+# a processor is free). Compressing, hashing, much of image work are such; a video converter is a process of its
 # own, for which a thread merely waits. There the guide's threads are right.
 
 # %% [markdown] lang="zh"
-# **多一个线程，对纯 Python 毫无用处；对会释放 GIL 的工作却有用**（前提是有 CPU 核空着）。压缩、求哈希、许多图像处理都属于后者；
+# **有 GIL 时，多一个线程对纯 Python 毫无用处；对会释放 GIL 的工作却有用**（前提是有 CPU 核空着）。压缩、求哈希、许多图像处理都属于后者；
 # 视频转码多半是另起一个进程，线程只是等着它。这些场合，指南推荐的线程没有错。
 
 # %% [markdown] lang="en"
