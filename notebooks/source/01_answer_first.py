@@ -5,10 +5,52 @@
 # response" means, to the moment. **Need** nothing but this page: the server starts below.
 
 # %% [markdown] lang="zh"
-# # 1. 先应答，后干活
+# # 1. 先响应，后干活
 #
-# **要做**：发一个 webhook，看它的处理怎样在应答之后进行。**要学**：“返回响应之后”究竟是哪一刻。
-# **要备**：什么都不用，服务器就在下面启动。
+# **动手**：发一个 webhook，看它的处理怎样在响应之后进行。**收获**：知道“返回响应之后”究竟是哪一刻。**前置**：什么都不用，
+# 服务器就在下面启动。
+
+# %% [markdown] lang="en" tags=["long"]
+# <details>
+# <summary>The words that all lessons use</summary>
+#
+# | word | what it means here |
+# |-|-|
+# | request | one HTTP request to a watched server, with all the work that it leaves behind |
+# | trace | what the lab has noted of one request: its answer, its moments, its tasks, its lines of the log |
+# | stamp | one moment, noted where it happens, in seconds after the request's first byte left the client (`received`, if another client than the lab's sent it); client, server and workers read one clock, the machine's monotonic `perf_counter`. The first on the server is `received`: the app is called with the request |
+# | task | one piece of work that a request leaves behind. Its stamps: `added`, it is announced (`add_task`, `Thread.start`, …); `queued`, it begins to wait for its turn (background tasks: those before it are over; in a queue: on its way to the broker); `started` and `finished`, just before its first and just after its last line, where it runs |
+# | runner | what runs a task: `background`, `thread`, `executor` (a pool of threads), `process` (a pool of processes), `create_task` or `queue` |
+# | responded | the app has handed the last byte of the response to the server software (uvicorn), by the server's stamp: after `received` and, with no middleware in between, before any background task's `started`. It does not mean that the client has it |
+# | answered | the client has read the last byte of the response, by the client's stamp: it may fall before or after `responded` and `started` |
+# | noise floor | how long an empty answer takes on this machine, first byte sent to last byte read: the p50 of 100, given by the server without calling the app. Smaller differences mean nothing |
+# | lost | a task that had started, and whose process ended before it did |
+# | never ran | a task that was announced and can no longer start |
+# | delivery | one webhook, named by its `X-GitHub-Delivery`: sent again, it is still the same one |
+# | effect | what a delivery has brought about: once, however often work on it was begun |
+#
+# </details>
+
+# %% [markdown] lang="zh" tags=["long"]
+# <details>
+# <summary>各课通用的词</summary>
+#
+# | 词 | 在这里的意思 |
+# |-|-|
+# | request 请求 | 发给被观察的服务器的一个 HTTP 请求，连同它留下的全部后续工作 |
+# | trace 追踪记录 | 实验室对一个请求的全部记录：它的响应、各个时刻、各个任务、属于它的日志 |
+# | stamp 时间戳 | 一个时刻，在事情发生的地方记下；从请求的第一个字节离开客户端算起，单位是秒（不是实验室的客户端发来的，从 `received` 算起）；客户端、服务器和 worker 读的是同一个时钟，即本机的单调时钟 `perf_counter`。服务器上的第一个是 `received`：应用被调用，请求交到了它手里 |
+# | task 任务 | 请求留下的一项后续工作。它的时间戳：`added`，注册（`add_task`、`Thread.start` 等）；`queued`，开始等待轮到自己（后台任务：前一个已结束；队列：正交给 broker）；`started` 和 `finished`，在它运行的地方，第一行之前和最后一行之后 |
+# | runner 执行者 | 由什么来执行任务：`background`、`thread`、`executor`（线程池）、`process`（进程池）、`create_task` 或 `queue` |
+# | responded 已发出响应 | 应用已把响应的最后一个字节交给服务器软件（uvicorn），由服务器记下：在 `received` 之后；不经过中间件时，也在任何后台任务的 `started` 之前。不等于客户端已收到 |
+# | answered 已收到响应 | 客户端读完了响应的最后一个字节，由客户端记下：可能早于也可能晚于 `responded` 和 `started` |
+# | noise floor 底噪 | 本机上一个空响应要花的时间，从发出第一个字节到读完最后一个字节：取 100 次的 p50，由服务器直接返回，不调用应用。比它更小的差别没有意义 |
+# | lost 丢失 | 任务已经开始，它所在的进程却先结束了 |
+# | never ran 从未运行 | 任务注册过，但再也不可能开始 |
+# | delivery 投递 | 一个 webhook，以 `X-GitHub-Delivery` 为名：重发一次，还是同一次投递 |
+# | effect 效果（副作用） | 一次投递带来的结果：不管处理开始过几次，效果只有一次 |
+#
+# </details>
 
 # %%
 import time
@@ -31,11 +73,11 @@ web
 # **Guess:** the work on a delivery takes 0.3 s. How long does the sender wait for its 202?
 
 # %% [markdown] lang="zh"
-# 这就是 `server.py` 里的 webhook 服务，跑在自己的线程里，用的是空闲端口。它正被*观察*着：
-# 请求何时到达、响应何时离开、每个任务何时开始何时结束，都会记下来。噪声下限（noise floor）
-# 是这台机器上一个空应答要花的时间，比它更小的差别没有意义。
+# 这就是 `server.py` 里的 webhook 服务，跑在自己的线程里，用的是空闲端口。它正被实验室观察着：
+# 请求何时到达、响应何时发出、每个任务何时开始何时结束，都会记下来。底噪（noise floor）
+# 是这台机器上一个空响应要花的时间，比它更小的差别没有意义。
 #
-# **先猜**：处理一次投递要 0.3 秒，那么发送方要等多久才拿到 202？
+# **先猜**：处理一次投递要 0.3 秒，那么调用方要等多久才拿到 202？
 
 # %%
 trace = web.post("/webhook-test", **delivery("push"))
@@ -45,7 +87,7 @@ trace.status, trace.answered
 # The cell came back as soon as the answer was there. `trace` goes on filling while the work runs.
 
 # %% [markdown] lang="zh"
-# 应答一到，单元格就返回了；处理仍在进行，`trace` 还在继续被填写。
+# 响应一到，单元格就返回了；处理仍在进行，`trace` 还在继续被填写。
 
 # %%
 timeline(trace)
@@ -58,9 +100,9 @@ timeline(trace)
 # the task's start, or the sender's reading of the 202?
 
 # %% [markdown] lang="zh"
-# **调用方只等了那条细短的横条，长的那条才是干活的时间。** 虚线是响应离开服务器的时刻。
+# **调用方只等了那条细短的横条，长的那条才是任务运行的时间**。虚线是响应离开服务器应用的时刻。
 #
-# 端点里的 `add_task` 没有干活，只是把函数记了下来。**先猜**：任务开始，和发送方读到 202，
+# 端点里的 `add_task` 并不执行，只是“注册”任务。**先猜**：任务开始，和客户端读到 202，
 # 哪个在先？
 
 # %%
@@ -74,9 +116,9 @@ task.added, trace.responded, task.started, trace.answered
 # from the server's stamps.
 
 # %% [markdown] lang="zh"
-# 先 `added`，再 `responded`，再 `started`：在服务器上，这个次序总是成立。`answered` 是*客户端*的时刻，
-# 它可能早于也可能晚于 `started`：字节一旦发出，两个线程同时在跑，谁先拿到处理器都有可能。
-# 所以凡是讲次序，都以服务器上的时刻为准。
+# 先 `added`，再 `responded`，再 `started`：在服务器上，这个顺序总是成立。`answered` 是客户端上的时刻，
+# 它可能早于也可能晚于 `started`：字节一旦发出，两个线程同时在跑，谁先拿到 CPU 都有可能。
+# 所以凡是讲顺序，都以服务器上的时刻为准。
 
 # %%
 sequence(trace)
@@ -87,8 +129,8 @@ sequence(trace)
 # connection close: the same one may carry the next request at once.
 
 # %% [markdown] lang="zh"
-# **这张图里没有“后台任务队列”。** 指南的示意图里有一个；其实任务列表就挂在响应上，
-# 发送响应的那次调用接着把它跑完。连接也没有断开：同一条连接马上可以发下一个请求。
+# **这张图里没有“后台任务队列”**。指南的示意图里有一个；其实任务列表就挂在响应上，
+# 发送响应的那次调用接着把它们执行完。连接也没有断开：同一条连接马上可以发下一个请求。
 
 # %% [markdown] lang="en"
 # ## The same work, with the caller waiting
@@ -97,9 +139,9 @@ sequence(trace)
 # figure?
 
 # %% [markdown] lang="zh"
-# ## 同样的活，让调用方等着
+# ## 同样的工作，让调用方等着
 #
-# `/webhook-test/inline` 先干完同样的活再应答。**先猜**：图上会有什么不同？
+# `/webhook-test/inline` 先做完同样的处理再响应。**先猜**：图上会有什么不同？
 
 # %%
 waited = web.post("/webhook-test/inline", **delivery("push"))
@@ -110,7 +152,7 @@ timeline(waited)
 # the same lines, written on behalf of each request.
 
 # %% [markdown] lang="zh"
-# **现在调用方的横条和干活的时间一样长。** 看日志就知道别的都没变：两次请求写下的是同样的几行。
+# **现在调用方的横条和处理时间一样长**。看日志就知道别的都没变：两次请求写下的是同样的几行。
 
 # %%
 [line.partition(": ")[2][:70] for line in trace.log]
@@ -122,10 +164,10 @@ timeline(waited)
 # is *finished*; up, when the caller was *answered*.
 
 # %% [markdown] lang="zh"
-# ## 活更久，应答不变
+# ## 处理时间变长，响应时间不变
 #
 # 让处理从 0.1 秒到 0.8 秒，两种方式各来一遍。**先猜**这些点落在哪里：横轴是全部完成（finished）的
-# 时刻，纵轴是得到应答（answered）的时刻。
+# 时刻，纵轴是收到响应（answered）的时刻。
 
 
 # %%
@@ -147,16 +189,16 @@ scatter(background=background, inline=inline)
 # that does it.
 
 # %% [markdown] lang="zh"
-# **在请求里干活，应答时间沿对角线上升；放到后台，应答时间贴着底线不动。** 也要注意图上*没有*说的：
-# 活并没有变快，干活的仍是同一台服务器。
+# **在请求内处理，响应时间随处理时间沿对角线上升；放到后台，响应时间始终贴着横轴**。也要注意图上没有说的：
+# 处理并没有变快，干活的仍是同一台服务器。
 
 # %% [markdown] lang="en"
 # **Change one thing:** send `delivery("push_large")`, about 100 KB. The endpoint reads the whole body
 # before it answers. Does the answer still leave before the work?
 
 # %% [markdown] lang="zh"
-# **改一处试试**：改发 `delivery("push_large")`，大约 100 KB。端点要先读完整个请求体才应答。
-# 应答还会先于处理离开吗？
+# **改一处试试**：改发 `delivery("push_large")`，大约 100 KB。端点要先读完整个请求体才响应。
+# 响应还会先于处理发出吗？
 
 # %%
 app.state.work_seconds = 0.3
@@ -172,8 +214,8 @@ large.received, large.responded, large.tasks[0].started
 # %% [markdown] lang="zh"
 # ## “立刻”是多快？
 #
-# 还是同样的投递，只是发送方把它分成四块，每隔十分之一秒交出一块。**先猜**：服务器什么时候知道有这个请求，
-# 什么时候才应答？
+# 还是同样的投递，只是客户端把它分成四块，每隔十分之一秒发出一块。**先猜**：服务器什么时候知道有这个请求，
+# 什么时候才响应？
 
 
 # %%
@@ -194,14 +236,14 @@ slow.received, slow.responded, slow.tasks[0].started
 # **"At once" counts from the last byte of the body.** The request was known long before. Meanwhile
 # what has come of the body lies in memory: this is why `server.py` sets a limit to it.
 #
-# And what is "sent"? An answer of 64 MiB this time, to a reader who takes one piece and then pauses.
-# **Guess:** does the task wait for this reader?
+# And what is "sent"? An answer of 64 MiB this time, to a client that takes one piece and then pauses.
+# **Guess:** does the task wait for this client?
 
 # %% [markdown] lang="zh"
-# **“立刻”要从请求体的最后一个字节算起。** 服务器早就知道有这个请求了；还没收完的时候，已到的部分都放在内存里，
+# **“立刻”要从请求体的最后一个字节算起**。服务器早就知道有这个请求了；还没收完的时候，已到的部分都放在内存里，
 # 所以 `server.py` 给请求体设了上限。
 #
-# 那么，怎样才算“发出”？这回的应答有 64 MiB，读的人取了一块就停下。**先猜**：任务会等他吗？
+# 那么，怎样才算“已发出”？这回的响应有 64 MiB，客户端取了一块就停下。**先猜**：任务会等这个客户端吗？
 
 
 # %%
@@ -219,11 +261,11 @@ with httpx.stream("GET", f"{web.url}/download", trust_env=False) as answer:
 {"task": state, "read by then": read, "still unread": unread}
 
 # %% [markdown] lang="en"
-# **"Sent" means handed over to be sent.** The task was over while most of the answer still lay in the
-# server's memory.
+# **"Sent" means handed over to uvicorn to be sent.** The task was over while most of the answer still lay
+# in the server's memory.
 
 # %% [markdown] lang="zh"
-# **“发出”只是说交出去待发。** 任务都做完了，应答的大部分还留在服务器的内存里。
+# **所谓“已发出”，只是交给了 uvicorn 排队发送，不等于对方已收到**。任务都做完了，大部分响应还留在服务器的内存里。
 
 # %% [markdown] lang="en"
 # ## Check
@@ -250,9 +292,9 @@ assert state == "finished" and read + unread == 64 * 2**20 and unread > read
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - `add_task` 只是登记函数；响应离开服务器之后它才运行。
-# - 不管活要干多久，调用方等的时间都一样。
-# - 没有什么队列：应答的那次调用接着干活。
+# - `add_task` 只是“注册”任务；响应发出之后它才运行。
+# - 不管处理要多久，调用方等的时间都一样。
+# - 没有什么队列：返回响应的那次调用接着执行任务。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -268,7 +310,7 @@ assert state == "finished" and read + unread == 64 * 2**20 and unread > read
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
 # **1.** 发一个不是 JSON 的请求体（`content=b"not JSON"`），这个请求就叫 `odd`。
-# 状态码是多少？任务把什么当作内容记进了日志？
+# 状态码是多少？任务日志里的 payload 是什么？
 
 # %% tags=["solution"]
 odd = web.post("/webhook-test", content=b"not JSON")
@@ -288,11 +330,17 @@ check(
 # **2.** FastAPI 应用的测试大多用 `TestClient`。给它（或 httpx 的 `ASGITransport`）的一次调用计时：前后各取
 # 一次 `time.perf_counter()`，秒数就叫 `took`。为什么它不能用来上这一课？
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 before = time.perf_counter()
 client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lab")
 await client.post("/webhook-test", **delivery("push"))
 took = time.perf_counter() - before  # it waits for the tasks too
+
+# %% tags=["solution"] lang="zh"
+before = time.perf_counter()
+client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lab")
+await client.post("/webhook-test", **delivery("push"))
+took = time.perf_counter() - before  # 它连任务也一起等
 
 # %%
 check(waited_for_the_task=lambda: took > app.state.work_seconds)
@@ -303,11 +351,15 @@ check(waited_for_the_task=lambda: took > app.state.work_seconds)
 
 # %% [markdown] lang="zh"
 # **3.** 给 `/webhook-test/thread` 发一次投递，这个请求就叫 `threaded`，画成时间线。
-# 上面关于次序的两个说法，哪一个在那里不成立？
+# 上面关于顺序的两个说法，哪一个在那里不成立？
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 threaded = web.post("/webhook-test/thread", **delivery("push"))
-timeline(threaded)  # the work may start before the response has left
+timeline(threaded)  # the second: the work may start before the response has left
+
+# %% tags=["solution"] lang="zh"
+threaded = web.post("/webhook-test/thread", **delivery("push"))
+timeline(threaded)  # 第二个：处理可能在响应发出之前就开始
 
 # %%
 check(run_by_a_thread=lambda: threaded.wait().tasks[0].runner == "thread")
@@ -320,7 +372,7 @@ check(run_by_a_thread=lambda: threaded.wait().tasks[0].runner == "thread")
 # Next: [2. One after another](02_one_after_another.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：发送方只需要一句“收到了”，就立刻应答：GitHub 对一个 webhook 只等 10 秒。但要记住，
-# 202 什么也没保证：这个进程此刻若是死掉，活就丢了（第 6 课），补救的办法是任务队列。
+# **实际使用**：调用方只需要一句“收到了”，就立刻响应：GitHub 对一个 webhook 只等 10 秒，之后就放弃。
+# 但要记住，202 什么也没保证：这个进程此刻若是崩溃，任务就丢了（第 6 课），补救的办法是任务队列。
 #
 # 下一课：[2. 一个接一个](02_one_after_another.ipynb)

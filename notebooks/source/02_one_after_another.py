@@ -7,8 +7,7 @@
 # %% [markdown] lang="zh"
 # # 2. 多个任务，一个接一个
 #
-# **要做**：先登记两个任务，再登记八个，再同时发五个请求。**要学**：什么是串行的，什么不是。
-# **要备**：第 1 课。
+# **动手**：先添加两个任务，再添加八个，再同时发五个请求。**收获**：知道什么是串行的，什么不是。**前置**：第 1 课。
 
 # %%
 import time
@@ -56,11 +55,12 @@ timeline(trace)
 
 # %% [markdown] lang="en"
 # **A staircase: each task waits for the one before it.** All tasks of a response are run by one
-# loop, `for task in tasks: await task()`, and there is nothing more to it than that.
+# loop, `for task in tasks: await task()`, and there is nothing more to it than that: what the guide calls the
+# default has no alternative.
 
 # %% [markdown] lang="zh"
-# **一级级台阶：每个任务都等前一个做完。** 一个响应的所有任务由同一个循环跑完：
-# `for task in tasks: await task()`，如此而已。
+# **一级级台阶：每个任务都等前一个做完**。
+# 一个响应的所有任务由同一个循环执行：`for task in tasks: await task()`，如此而已。没有别的选项：指南所说的“默认情况下”就是唯一的情况。
 
 # %% [markdown] lang="en"
 # ## One to eight tasks
@@ -91,8 +91,8 @@ growth(by_number)
 # of threads.
 
 # %% [markdown] lang="zh"
-# **应答时间是平的，完成时间是一条直线**，斜率就是一个任务的时长。十封邮件各要一秒，登记成十个任务就是
-# 十秒的活，有多少线程都一样。
+# **响应时间是平的，完成时间是一条直线**，斜率就是一个任务的时长。十封邮件各要一秒，添加成十个任务就要
+# 十秒才能发完，有多少线程都一样。
 
 # %% [markdown] lang="en"
 # ## Five requests at once
@@ -115,8 +115,8 @@ timeline(five)
 # a response does not protect them.
 
 # %% [markdown] lang="zh"
-# **同一请求之内是串行的，不同请求之间是并行的。** “一个接一个”只对同一个响应的任务成立。两个不可重叠的任务，
-# 要用锁或队列来保证，靠响应内部的次序是保护不了的。
+# **同一请求之内是串行的，不同请求之间是并行的**。“一个接一个”只对同一个响应的任务成立。不能同时执行的两个任务，
+# 要靠锁或队列来互斥；同一响应内的先后顺序管不到别的请求。
 
 # %% [markdown] lang="en"
 # **Change one thing:** swap the two `add_task` lines in the app's cell, run it and the cells below it.
@@ -155,7 +155,7 @@ assert max(starts) < min(ends)  # all five were at work together
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - 同一响应的任务按登记的次序运行，一个做完再做下一个。
+# - 同一响应的任务按添加的顺序串行执行，一个做完再做下一个。
 # - `answered` 与任务个数无关；`finished` 是各任务时长之和。
 # - 不同请求的任务彼此重叠。
 
@@ -173,8 +173,8 @@ assert max(starts) < min(ends)  # all five were at work together
 #
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
-# **1.** 三件各要 0.2 秒的活，希望约 0.2 秒（而不是 0.6 秒）做完，而且仍在应答之后进行。写一个端点，
-# 只登记*一个*任务，让它们并行（`asyncio.gather`）；再向它发一个请求，就叫 `together`。
+# **1.** 三项工作各要 0.2 秒，希望约 0.2 秒（而不是 0.6 秒）全部做完，而且仍在响应之后进行。写一个端点，
+# 只添加一个任务，让三项工作并行（`asyncio.gather`）；再向它发一个请求，就叫 `together`。
 
 # %% tags=["solution"]
 import asyncio
@@ -203,11 +203,11 @@ check(
 # do to the answer? Call your request `mistake`, and look at its `log`.
 
 # %% [markdown] lang="zh"
-# **2.** `add_task(task_1)` 和 `add_task(task_1())` 只差两个字符。后者对应答有什么影响？你的请求就叫
+# **2.** `add_task(task_1)` 和 `add_task(task_1())` 只差两个字符。后者对响应有什么影响？你的请求就叫
 # `mistake`，看看它的 `log`。
 
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 @app.post("/called", status_code=202)
 async def called(background_tasks: BackgroundTasks):
     background_tasks.add_task(task_1())
@@ -215,6 +215,16 @@ async def called(background_tasks: BackgroundTasks):
 
 mistake = web.post("/called")
 timeline(mistake)  # task_1 ran before the answer; what was added is its None, not callable
+
+
+# %% tags=["solution"] lang="zh"
+@app.post("/called", status_code=202)
+async def called(background_tasks: BackgroundTasks):
+    background_tasks.add_task(task_1())
+
+
+mistake = web.post("/called")
+timeline(mistake)  # task_1 在响应之前就运行了；添加的是它的返回值 None，不可调用
 
 # %%
 check(
@@ -229,7 +239,7 @@ check(
 # Next: [3. Loop or thread](03_loop_or_thread.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：必须依次进行的，登记成几个任务；可以一起进行的，放进同一个任务。绝不能与其他请求的活重叠的，
+# **实际使用**：必须依次进行的，添加成几个任务；可以一起进行的，放进同一个任务。绝不能与其他请求的任务同时执行的，
 # 交给只有一个 worker 的队列。
 #
 # 下一课：[3. 事件循环还是线程](03_loop_or_thread.ipynb)

@@ -7,8 +7,8 @@
 # %% [markdown] lang="zh"
 # # 3. 看清什么在事件循环上跑，什么在线程里跑
 #
-# **要做**：把同样的活写成 `def`、`async def`，再写成会阻塞的 `async def`。**要学**：哪一种会让所有人停下来，
-# 同时最多能跑几个。**要备**：第 2 课。
+# **动手**：把同样的工作写成 `def`、`async def`，再写成会阻塞的 `async def`。**收获**：知道哪一种会让所有人停下来，
+# 同时最多能跑几个。**前置**：第 2 课。
 
 # %%
 import asyncio
@@ -82,7 +82,7 @@ runs = {kind: under_heartbeat(kind) for kind in KINDS}
 # there. The guide's "loop or thread pool" hangs on one word, the `async` before your function.
 
 # %% [markdown] lang="zh"
-# **`def` 任务在线程池的线程里跑，`async def` 在事件循环上跑**，不管它在那里干什么。指南所说的“事件循环或线程池”，
+# **`def` 任务在线程池的线程里跑，`async def` 在事件循环上跑**，不管它在那里做什么。指南所说的“事件循环或线程池”，
 # 就看函数前面有没有 `async` 这个词。
 
 # %% [markdown] lang="en"
@@ -106,8 +106,8 @@ heartbeat(**beats)
 # is the one that leaves it.
 
 # %% [markdown] lang="zh"
-# **只有会阻塞的 `async def` 让所有人停下。** 它占着事件循环，而所有请求都靠这个循环。指南担心*同步*函数会阻塞事件循环，
-# 其实正相反：同步任务恰恰是离开循环的那一种。
+# **只有会阻塞的 `async def` 让所有人停下**。它占着事件循环，而所有请求都靠这个循环。指南担心同步函数会阻塞事件循环，
+# 其实正相反：恰恰是同步任务不占用事件循环。
 
 # %% [markdown] lang="en"
 # ## A hundred at once
@@ -129,8 +129,8 @@ steps(threads=threads, loop=loop)
 # answers came at once in both; what waits is the work. The cap is a limiter that anyone can read:
 
 # %% [markdown] lang="zh"
-# **四十、四十、二十：线程池有 40 个线程。** 在事件循环上，一百个可以一起睡。两种情况下应答都立刻就到，等的是活。
-# 这个上限是一个限制器，谁都可以读出来：
+# **四十、四十、二十：线程池有 40 个线程**。在事件循环上，一百个协程可以同时 sleep。两种情况下响应都立即返回，
+# 排队的是任务。这个上限由一个容量限制器（CapacityLimiter）掌管，谁都可以读出来：
 
 
 # %% tags=["app"]
@@ -158,7 +158,7 @@ web.get("/limit").body
 # %% [markdown] lang="zh"
 # ## 端点也排在同一条队里
 #
-# `/report` 是一个 `def` 端点，什么也不做。**先猜**：刚来了 80 个半秒的任务，它要多久才应答？
+# `/report` 是一个 `def` 端点，什么也不做。**先猜**：刚来了 80 个半秒的任务，它要多久才返回响应？
 
 # %%
 busy = web.burst("/run/plain", [{}] * 80, at_once=80)
@@ -170,13 +170,13 @@ timeline([behind])
 # one pool. An `async def` endpoint beside them answers at once.
 
 # %% [markdown] lang="zh"
-# **它要等别人的后台任务做完两轮。** `def` 端点和 `def` 任务共用一个线程池。旁边的 `async def` 端点则立刻应答。
+# **它要等别人的后台任务做完两轮**。`def` 端点和 `def` 任务共用一个线程池。旁边的 `async def` 端点则立刻响应。
 
 # %% [markdown] lang="en"
 # **Change one thing:** give the limiter another number, and the step moves.
 
 # %% [markdown] lang="zh"
-# **改一处试试**：给限制器换个数字，台阶就跟着变。
+# **改一处试试**：给容量限制器换个数字，台阶就跟着变。
 
 # %%
 busy.wait()
@@ -196,7 +196,7 @@ steps(ten=ten)
 #
 # 单元格就跑在一个事件循环上。要在 notebook 里启动服务器，网上一半的文章都推荐 `nest_asyncio`；它还有
 # 一个仍在维护的分支 `nest_asyncio2`。Run All 会把所有单元格一次排进队里。**先猜**：下面四个单元格，用旧的包、
-# 用分支、直接 `await`，各有哪几个会运行？
+# 用分支、直接 `await`，各有哪几个会运行？（这一节讲的是 notebook，不是指南，可以选读。）
 
 # %%
 drive = "import asyncio; asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.2))"
@@ -215,8 +215,8 @@ nested
 # its own kernel's server would block it for ever, were the loop not nested. **Guess** once more:
 
 # %% [markdown] lang="zh"
-# `serve(app, on="kernel")` 借助那个分支，把服务器放到内核自己的事件循环上。单元格等的正是自己内核里的服务器，要是循环不能嵌套，
-# 就会永远卡住。**再猜一次**：
+# `serve(app, on="kernel")` 借助那个分支，把服务器放到 notebook 内核自己的事件循环上。单元格要等的服务器就跑在同一个内核里；
+# 事件循环若不能嵌套，双方互相等待，就会死锁。**再猜一次**：
 
 # %%
 nested["kernel"] = run_all(
@@ -248,7 +248,7 @@ asyncio.run(cell())
 # Best of all is to need none: `serve(app)` gives the server its own loop, on its own thread.
 
 # %% [markdown] lang="zh"
-# **在如今的内核上，旧的包会弄丢排在后面的单元格；仍在维护的分支不会，直接 `await` 也不会。** 打补丁也帮不了
+# **在如今的 notebook 内核上，旧的包会弄丢排在后面的单元格；仍在维护的分支不会，直接 `await` 也不会**。打补丁也帮不了
 # uvicorn，它要自己启动一个循环。最好是根本不需要这些：`serve(app)` 让服务器在自己的线程里有自己的循环。
 
 # %% [markdown] lang="en"
@@ -339,7 +339,7 @@ check(
 # call the number `friends`.
 
 # %% [markdown] lang="zh"
-# **2.** 一百个请求同时来，有多少个 `friendly` 任务在同时跑？从 `loop` 的 traces 里数出来，这个数就叫 `friends`。
+# **2.** 一百个请求同时来，有多少个 `friendly` 任务在同时运行？从 `loop` 的各个 trace 里数出来，这个数就叫 `friends`。
 
 # %% tags=["solution"]
 friends = most_at_once(loop)
@@ -355,7 +355,7 @@ check(no_pool_limits_them=lambda: 40 < friends <= len(loop))
 # Next: [4. Threads and processes](04_threads_and_processes.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：凡是可能阻塞的（数据库驱动、`requests`、SMTP）都写成 `def`；`async def` 只留给会 await 的代码。
-# `def` 端点无缘无故变慢时，去看看限制器。
+# **实际使用**：凡是可能阻塞的（数据库驱动、`requests`、SMTP）都写成 `def`；`async def` 只留
+# 给会 await 的代码。`def` 端点无缘无故变慢时，去看看容量限制器。
 #
 # 下一课：[4. 线程与进程](04_threads_and_processes.ipynb)

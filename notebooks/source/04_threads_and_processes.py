@@ -7,15 +7,17 @@
 # %% [markdown] lang="zh"
 # # 4. 后台任务与线程、进程的比较
 #
-# **要做**：同样的活，分别交给后台任务、线程、进程池和事件循环。**要学**：各自适合什么，各自要付什么代价。
-# **要备**：第 3 课。
+# **动手**：同样的工作，分别交给后台任务、线程、进程池和事件循环。**收获**：知道各自适合什么，
+# 各自要付什么代价。**前置**：第 3 课。
 
 # %% tags=["app"]
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -25,7 +27,7 @@ from subprocess import PIPE, Popen
 import httpx
 import pandas as pd
 import psutil
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from starlette.background import BackgroundTask
 
 from lab import Inbox, check, heartbeat, serve, timeline
@@ -40,7 +42,7 @@ from lab.lessons.crunch import crunch
 # %% [markdown] lang="zh"
 # ## 指南里的发邮件，两种写法
 #
-# `Inbox` 是本机上一台真正的邮件服务器。**先猜**：哪种写法，活在应答离开*之前*就开始了？
+# `Inbox` 是本机上一台真正的邮件服务器。**先猜**：哪种写法，在响应发出之前就开始发邮件了？
 
 # %%
 inbox = Inbox()
@@ -61,7 +63,7 @@ order = {"task": task, "thread": thread}
 # begins afterwards. Both letters arrived: read "Email sent" as "will be sent, I hope".
 
 # %% [markdown] lang="zh"
-# **线程一启动就开始，那时还在处理函数里，响应还没有发出。** 任务则在响应之后开始。两封信都到了；所谓 “Email sent”，
+# **线程一启动就开始，那时还在处理函数里，响应还没有发出**。后台任务则在响应之后开始。两封信都到了；所谓 “Email sent”，
 # 该读作“但愿会发出去”。
 
 # %% [markdown] lang="en"
@@ -70,9 +72,9 @@ order = {"task": task, "thread": thread}
 # Each takes 0.1 s. **Guess** for each way: when is the caller answered, when are all ten done?
 
 # %% [markdown] lang="zh"
-# ## 十件活，五种办法
+# ## 十项工作，五种办法
 #
-# 每件 0.1 秒。**先猜**：每种办法，调用方何时得到应答，十件何时全部做完？
+# 每项 0.1 秒。**先猜**：每种办法，调用方何时收到响应，十项何时全部做完？
 
 
 # %% tags=["app"]
@@ -144,7 +146,7 @@ pd.DataFrame(
 # as it has processes.** The answer is early in all of them.
 
 # %% [markdown] lang="zh"
-# **线程、`gather`、`create_task` 都是一起做完，后台任务一个接一个，进程池有几个进程就同时做几件。** 应答在每一种里都很早。
+# **线程、`gather`、`create_task` 都是一起做完，后台任务一个接一个，进程池有几个进程就同时做几项**。响应在每一种里都很早。
 
 # %%
 timeline(ten["sequential"])
@@ -155,14 +157,14 @@ timeline(ten["processes"])
 # %% [markdown] lang="en"
 # ## Work for the processor
 #
-# Sleeping is easy to do together. `crunch` computes. The guide recommends threads for such work.
-# **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and what does another
+# Sleeping is easy to do together. `crunch` computes, in pure Python. The guide recommends threads for such
+# work. **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and what does another
 # caller feel meanwhile?
 
 # %% [markdown] lang="zh"
-# ## 吃 CPU 的活
+# ## 计算任务
 #
-# 一起睡觉很容易，`crunch` 却是真的在算。指南推荐用线程做这种活。**先猜**：四件这样的活，放在任务里、线程里、进程里，
+# 一起 sleep 很容易，`crunch` 却是真的在算。指南推荐用线程做这种工作。**先猜**：四份计算，放在后台任务里、线程里、进程里，
 # 哪个最快？这期间别的调用方感觉如何？
 
 
@@ -199,20 +201,57 @@ pd.DataFrame(
 ).T.unstack().round(3)
 
 # %%
-timeline([computed["threads", 4], computed["processes", 4]])
-
-# %%
 heartbeat(**beats)
 
 # %% [markdown] lang="en"
-# **Four threads take as long as four tasks: only one of them computes at a time. They even delay the
-# answer, and everyone else's. Processes use the other processors, and disturb hardly anybody.** For heavy
-# computing the guide's threads do not help. Its other suggestion, `multiprocessing`, does, as long as a
-# processor is free: on a busy machine it gains little.
+# **In pure Python, on a build with a GIL, four threads take as long as four tasks: one computes at a time.
+# They even delay the answer, and everyone else's. Processes use the other processors**, as long as one is
+# free.
+#
+# Much heavy work is not pure Python: a C library can let go of the GIL. **Guess:** two pieces of work, one
+# thread or two. Whom does the second thread help: `crunch`, or `zlib.compress`?
 
 # %% [markdown] lang="zh"
-# **四个线程和四个任务花的时间一样：同一时刻只有一个在算；线程还会拖慢应答，自己的和别人的都拖。进程用得上其他处理器，也几乎不打扰别人。**
-# 所以计算密集的活，指南说的线程帮不上忙，它提到的 `multiprocessing` 才行，前提是有处理器空着：机器一忙，就省不了多少时间。
+# **纯 Python 的计算，在带 GIL 的 Python 上，四个线程和四个任务花的时间一样：同一时刻只有一个在算；还会拖慢响应，
+# 自己的和别人的都拖。进程才用得上其他 CPU 核**，前提是有核空着：机器一忙，也省不了多少时间。
+#
+# 但很多繁重的工作不是纯 Python：C 语言写的库可以释放 GIL。**先猜**：两份同样的工作，用一个线程还是两个线程？
+# 多一个线程，对 `crunch` 有用吗？对 `zlib.compress` 呢？
+
+# %%
+data, packed = os.urandom(4 << 20), []
+
+
+def compress():
+    packed.append(zlib.compress(data))
+
+
+def seconds(work, threads):
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        pool.submit(work)
+        pool.submit(work)
+    return time.perf_counter() - begin
+
+
+def best_of_three(work):
+    return [min(seconds(work, threads) for _ in range(3)) for threads in (1, 2)]
+
+
+# %%
+pd.DataFrame(
+    {work.__name__: best_of_three(work) for work in (crunch, compress)},
+    index=["one thread", "two threads"],
+).T.round(3)
+
+# %% [markdown] lang="en"
+# **With a GIL, a second thread brings nothing to pure Python, but it helps work that lets go of the GIL** (if
+# a processor is free). Compressing, hashing, much of image work are such; a video converter is a process of its
+# own, for which a thread merely waits. There the guide's threads are right.
+
+# %% [markdown] lang="zh"
+# **有 GIL 时，多一个线程对纯 Python 毫无用处；对会释放 GIL 的工作却有用**（前提是有 CPU 核空着）。压缩、求哈希、许多图像处理都属于后者；
+# 视频转码多半是另起一个进程，线程只是等着它。这些场合，指南推荐的线程没有错。
 
 # %% [markdown] lang="en"
 # A pool has another side, too. Here a small program starts one worker, as a server with a pool does, and
@@ -243,8 +282,8 @@ worker.kill()
 # such workers together with their server; in production that is up to you, or to the container.
 
 # %% [markdown] lang="zh"
-# **它还在，一直等着再也不会来的活。** SIGKILL 没给主进程留下收拾的机会。在这个实验室里，服务器一停，这样的 worker 也会
-# 一并结束；到了生产环境，就得靠你自己或者容器了。
+# **它还在：成了孤儿进程，一直等着不会再来的任务**。SIGKILL 没给主进程留下收拾的机会。在这个实验室里，服务器一停，这样的 worker
+# 也会一并结束；到了生产环境，就得靠你自己或者容器了。
 
 # %% [markdown] lang="en"
 # ## What a thousand waiting pieces hold
@@ -253,9 +292,9 @@ worker.kill()
 # signal, half of them as async tasks, half as threads: how much memory does each hold?
 
 # %% [markdown] lang="zh"
-# ## 一千件等着的活占多少
+# ## 一千个等待中的任务占多少内存
 #
-# 指南说线程贵、任务便宜。**先猜**：一千件活都在等一个信号，一半是异步任务，一半是线程，每件各占多少内存？
+# 指南说线程贵、任务便宜。**先猜**：一千项工作都在等一个信号，一半是异步任务，一半是线程，每项各占多少内存？
 
 
 # %% tags=["app"]
@@ -340,19 +379,20 @@ dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 # quicker to start: it is handed to a thread too, and its end is handed back.
 
 # %% [markdown] lang="zh"
-# **实际内存两者差不多；线程多占的是地址空间，而且没有什么限制它的个数。** 等着的任务也有代价：它让整个请求都留在内存里。
+# **实际占用的内存两者差不多；线程多占的是虚拟地址空间，而且线程数没有上限**。等待中的任务也有代价：它让整个请求都留在内存里。
 # 同步任务启动也不更快：它同样要交给一个线程，做完还要再交回来。
 
 # %% [markdown] lang="en"
 # ## What travels along
 #
-# **Guess:** the handler sets a context variable. Who sees its value: a `def` task, an `async def` task,
-# a thread? And what of a task that calls another API?
+# A context variable is set, by a handler or by its dependency, each once as `async def` and once as `def`.
+# **Guess:** in which of the four cases does a `def` task see its value, an `async def` task, a thread?
 
 # %% [markdown] lang="zh"
-# ## 什么会跟过去
+# ## 上下文会跟过去吗
 #
-# **先猜**：处理函数设了一个上下文变量。`def` 任务、`async def` 任务、线程，谁看得见它的值？调用别的 API 的任务又如何？
+# 设一个上下文变量：由处理函数来设，或由它的依赖来设，两者各写成 `async def` 和 `def`。**先猜**：
+# 这四种情况下，`def` 任务、`async def` 任务、线程，谁看得见它的值？
 
 # %% tags=["app"]
 travel = FastAPI()
@@ -360,42 +400,84 @@ user = ContextVar("user", default="nobody")
 seen = {}
 
 
-def in_def():
-    seen["def"] = user.get()
+def look(case, who):
+    seen[case, who] = user.get()
 
 
-async def in_async():
-    seen["async def"] = user.get()
+async def look_on_loop(case):
+    look(case, "async def task")
 
 
-def in_thread():
-    seen["thread"] = user.get()
+def leave_work(case, background_tasks):
+    threading.Thread(target=look, args=(case, "thread")).start()
+    background_tasks.add_task(look, case, "def task")
+    background_tasks.add_task(look_on_loop, case)
 
 
-def call_api(url):
-    seen["API"] = httpx.get(url, trust_env=False).json()
-
-
-@travel.post("/")
-async def endpoint(url: str, background_tasks: BackgroundTasks):
+def set_user():
     user.set("ada")
-    threading.Thread(target=in_thread).start()
-    for task in (in_def, in_async):
-        background_tasks.add_task(task)
-    background_tasks.add_task(call_api, url)
+
+
+async def set_user_on_loop():
+    user.set("ada")
+
+
+@travel.post("/async-handler")
+async def async_handler(background_tasks: BackgroundTasks):
+    user.set("ada")
+    leave_work("async def handler", background_tasks)
+
+
+@travel.post("/async-dependency", dependencies=[Depends(set_user_on_loop)])
+async def after_async_dependency(background_tasks: BackgroundTasks):
+    leave_work("async def dependency", background_tasks)
+
+
+@travel.post("/def-handler")
+def def_handler(background_tasks: BackgroundTasks):
+    user.set("ada")
+    leave_work("def handler", background_tasks)
+
+
+@travel.post("/def-dependency", dependencies=[Depends(set_user)])
+async def after_def_dependency(background_tasks: BackgroundTasks):
+    leave_work("def dependency", background_tasks)
 
 
 traveller = serve(travel)
-journey = traveller.post("/", params={"url": f"{web.url}/ping"}).wait()
-seen
+for case in ("async-handler", "async-dependency", "def-handler", "def-dependency"):
+    traveller.post(f"/{case}").wait()
+by_case = pd.Series(seen).unstack(sort=False)
+by_case
 
 # %% [markdown] lang="en"
-# **Tasks see the request's context; a plain thread does not.** (Newer Pythons may hand it on to
-# threads.) The call to the other API is ordinary code: in a `def` task a thread waits for it, not the loop.
+# **A task sees what an `async def` has set, not what a `def` has: that ran in a thread, with a copy of
+# the context. A plain thread sees neither.** (Newer Pythons may hand the context on to threads.)
+#
+# And a task that calls another API? That is ordinary code:
 
 # %% [markdown] lang="zh"
-# **任务看得见请求的上下文，普通线程看不见。**（较新的 Python 可能会传给线程。）调用别的 API 则没有什么特别：
-# 写在 `def` 任务里，等结果的就是线程，而不是事件循环。
+# **任务看得见 `async def` 设的值，看不见 `def` 设的：`def` 在线程里运行，拿到的只是上下文的一份副本。普通线程两种
+# 都看不见**。（较新的 Python 可能会把上下文传给线程。）
+#
+# 那么，在任务里调用别的 API 呢？就是普通的代码：
+
+
+# %%
+replies = []
+
+
+def call_api(url):
+    replies.append(httpx.get(url, trust_env=False).json())
+
+
+@travel.post("/call")
+async def call(url: str, background_tasks: BackgroundTasks):
+    background_tasks.add_task(call_api, url)
+
+
+journey = traveller.post("/call", params={"url": f"{web.url}/ping"}).wait()
+replies, journey.tasks[0].where
 
 # %% [markdown] lang="en"
 # ## Check
@@ -414,21 +496,30 @@ assert len({task.where for task in ten["processes"].tasks}) <= 2
 assert orphans == [worker] and not gone
 one_by_one = computed["tasks", 4].tasks
 assert all(a.finished <= b.started for a, b in zip(one_by_one, one_by_one[1:]))
-assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
+assert len(packed) == 12 and all(zlib.decompress(piece) == data for piece in packed)
+
+# %%
+tasks_saw = by_case[["def task", "async def task"]].T
+assert (tasks_saw[["async def handler", "async def dependency"]] == "ada").all(axis=None)
+assert (tasks_saw[["def handler", "def dependency"]] == "nobody").all(axis=None)
+assert replies == ["pong"]
 
 # %% [markdown] lang="en"
 # **What we saw**
 #
 # - A thread starts before the answer leaves, a task after it.
-# - For computing, threads bring nothing and hurt every caller; processes help.
-# - Tasks are not cheaper in memory than threads; they are ordered, limited and awaited.
+# - For computing in pure Python threads bring nothing (with a GIL), processes help; for work that lets go
+#   of the GIL threads help too.
+# - A task sees the context that an `async def` has set, not that of a `def`.
+# - Tasks are not cheaper in memory than threads; they are ordered and limited, and uvicorn waits for them.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - 线程在应答离开之前就开始，任务在那之后。
-# - 计算密集的活，线程毫无好处，还拖累所有调用方；进程才管用。
-# - 任务并不比线程省内存；它的好处是有次序、有上限、停机时有人等。
+# - 线程在响应发出之前就开始，后台任务在那之后。
+# - 纯 Python 的计算，线程毫无用处（有 GIL 时），进程才管用；会释放 GIL 的工作，线程也管用。
+# - 任务看得见 `async def` 设的上下文，看不见 `def` 设的。
+# - 后台任务并不比线程省内存；它的好处是有顺序、有上限、停机时 uvicorn 会等它。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -443,7 +534,7 @@ assert seen["def"] == seen["async def"] == "ada" and seen["API"] == "pong"
 #
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
-# **1.** 在*一个*同步任务里让十件睡觉的活并行，同时最多五件：标准库里哪个池能做到？你的请求就叫 `pooled`。
+# **1.** 在一个同步任务里让十次 sleep 并行，同时最多五个：标准库里哪个池能做到？你的请求就叫 `pooled`。
 
 
 # %% tags=["solution"]
@@ -473,11 +564,12 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **2.** Hand the context variable to the thread: `contextvars.copy_context().run`. Let `in_thread` see
-# "ada".
+# **2.** Hand the context to a thread: `contextvars.copy_context().run`. Start `look` so, with the arguments
+# `"carried"` and `"thread"`, and let it see "ada".
 
 # %% [markdown] lang="zh"
-# **2.** 把上下文变量交给线程：`contextvars.copy_context().run`，让 `in_thread` 看到 “ada”。
+# **2.** 把上下文交给线程：用 `contextvars.copy_context().run` 来启动 `look`，参数是 `"carried"` 和 `"thread"`，
+# 让它看到 “ada”。
 
 # %% tags=["solution"]
 from contextvars import copy_context
@@ -486,22 +578,24 @@ from contextvars import copy_context
 @travel.post("/carried")
 async def carried():
     user.set("ada")
-    threading.Thread(target=copy_context().run, args=(in_thread,)).start()
+    context = copy_context()
+    threading.Thread(target=context.run, args=(look, "carried", "thread")).start()
 
 
 traveller.post("/carried").wait()
 
 # %%
-check(thread_sees_it=lambda: seen["thread"] == "ada")
+check(thread_sees_it=lambda: seen["carried", "thread"] == "ada")
 
 # %% [markdown] lang="en"
 # **In practice.** Background tasks for short work that may wait its turn; `gather` or a thread pool inside
-# one task for things to do together; processes for computing; a queue for what must not be
+# one task for things to do together; processes for computing in pure Python; a queue for what must not be
 # lost.
 #
 # Next: [5. When a task fails](05_when_a_task_fails.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：短小、可以排队的活用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；计算用进程；不能丢的交给队列。
+# **实际使用**：短小、可以排队的工作用后台任务；要一起做的，在一个任务里用 `gather` 或线程池；纯 Python 的计算用进程；
+# 不能丢的交给任务队列。
 #
 # 下一课：[5. 任务出错时](05_when_a_task_fails.ipynb)

@@ -7,8 +7,8 @@
 # %% [markdown] lang="zh"
 # # 5. 任务出错时，看看会发生什么
 #
-# **要做**：让三个任务中的第二个抛出异常，看谁受牵连。**要学**：谁会察觉，谁不会，怎样把影响控制住。
-# **要备**：第 2 课。
+# **动手**：让三个任务中的第二个抛出异常，看谁受牵连。**收获**：知道谁会察觉，谁不会，
+# 怎样把影响控制住。**前置**：第 2 课。
 
 # %%
 import asyncio
@@ -78,7 +78,7 @@ timeline(trace)
 # and the loop that runs the tasks ends with the first exception.
 
 # %% [markdown] lang="zh"
-# **调用方照样拿到 202，而 `report` 再也不会运行。** 应答早在出错之前就发出去了；
+# **调用方照样拿到 202，而 `report` 再也不会运行**。响应早在出错之前就发出去了；
 # 逐个运行任务的那个循环，碰到第一个异常就结束了。
 
 # %% [markdown] lang="en"
@@ -96,12 +96,12 @@ timeline(trace)
 trace.log, handled
 
 # %% [markdown] lang="en"
-# **Neither FastAPI nor the handler took care of it: the server did, in its own log.** A handler could
+# **Neither FastAPI nor the handler took care of it: uvicorn did, in its own log.** A handler could
 # do nothing anyway: it makes a response, and the response is gone. What uvicorn logs is a
 # `RuntimeError` about just that; the `ValueError` is its cause.
 
 # %% [markdown] lang="zh"
-# **管这件事的既不是 FastAPI，也不是那个处理函数，而是服务器，记在它自己的日志里。** 处理函数也无能为力：
+# **管这件事的既不是 FastAPI，也不是那个处理函数，而是 uvicorn，记在它自己的日志里**。处理函数也无能为力：
 # 它的用处是生成响应，而响应已经发走了。uvicorn 记下的是一个 `RuntimeError`，说的正是这一点；
 # 原来的 `ValueError` 是它的起因。
 
@@ -125,13 +125,13 @@ timeline([failing, neighbour])
 neighbour.error
 
 # %% [markdown] lang="en"
-# **It dies with the failure of a request that was answered long ago.** After an exception the server
-# closes the connection, whoever else is using it. The control: the same failure, but now the neighbour
-# comes by `burst`, which opens a connection of its own.
+# **It dies with the failure of a request that was answered long ago.** After an exception uvicorn
+# closes the connection, whoever else is using it (other servers differ). The control: the same failure, but
+# now the neighbour comes by `burst`, which opens a connection of its own.
 
 # %% [markdown] lang="zh"
-# **它死于另一个请求的失败，而那个请求早已得到应答。** 出现异常之后，服务器就关掉这条连接，不管还有谁在用。
-# 对照一下：任务同样出错，但邻居这回由 `burst` 发出，用的是自己的一条新连接。
+# **它死于另一个请求的失败，而那个请求早已收到响应**。出现异常之后，uvicorn 就关闭这条连接，不管还有谁在用
+# （别的服务器未必如此）。对照一下：任务同样出错，但邻居这回由 `burst` 发出，用的是自己的一条新连接。
 
 # %%
 web.post("/three")
@@ -166,7 +166,7 @@ threaded.tasks[0].state, threaded.log
 # so does the error.
 
 # %% [markdown] lang="zh"
-# **没有日志，连接也没有关闭：只在 stderr 上打印一段回溯，仅此而已。** stderr 若没人看，错误也就没人知道。
+# **没有日志，连接也没有关闭：只在 stderr 上打印一段调用栈（traceback），仅此而已**。stderr 若没人看，错误也就没人知道。
 
 # %% [markdown] lang="en"
 # ## Tasks that get lost on the way
@@ -176,7 +176,7 @@ threaded.tasks[0].state, threaded.log
 # %% [markdown] lang="zh"
 # ## 半路丢掉的任务
 #
-# 下面三个端点都登记了任务，然后应答。**先猜**：在哪几个里任务真的会运行？
+# 下面三个端点都添加了任务，然后返回响应。**先猜**：在哪几个里任务真的会运行？
 
 
 # %% tags=["app"]
@@ -206,7 +206,7 @@ lost = {path: web.post(path).wait() for path in ("/raised", "/returned", "/own")
 # them; a response with its own `background` keeps that and drops the others. Nothing says so anywhere.
 
 # %% [markdown] lang="zh"
-# **只有 return 出去的响应才带着任务走。** 抛出错误时，会另做一个不带任务的响应；自带 `background` 的响应只认
+# **只有 return 出去的响应才带着任务走**。抛出错误时，会另做一个不带任务的响应；自带 `background` 的响应只认
 # 自己的，其余的丢掉。这一切都没有任何提示。
 
 # %% [markdown] lang="en"
@@ -255,9 +255,9 @@ scopes = {path: web.post(path).wait() for path in ("/request-scope", "/function-
 # The dependency adds a task of its own after its `yield`. **Guess:** does `tidy` run?
 
 # %% [markdown] lang="zh"
-# **默认在任务之后关闭；用 `scope="function"` 则在任务之前。** 慢任务期间一直占着会话，连接池里就少一个连接。
+# **默认在任务之后关闭；用 `scope="function"` 则在任务之前**。慢任务期间一直占着会话，连接池里就少一个连接。
 #
-# 这个依赖在 `yield` 之后还登记了一个自己的任务。**先猜**：`tidy` 会运行吗？
+# 这个依赖在 `yield` 之后还添加了一个自己的任务。**先猜**：`tidy` 会运行吗？
 
 # %%
 {path: [(task.name, task.state) for task in each.tasks] for path, each in scopes.items()}
@@ -267,7 +267,7 @@ scopes = {path: web.post(path).wait() for path in ("/request-scope", "/function-
 # still in time. Once more, nothing says so.
 
 # %% [markdown] lang="zh"
-# **默认情况下它来得太晚：任务列表已经跑完了。** 用 `scope="function"` 还赶得上。这一回同样没有任何提示。
+# **默认情况下它来得太晚：任务列表已经跑完了**。用 `scope="function"` 还赶得上。这一回同样没有任何提示。
 
 # %% [markdown] lang="en"
 # ## Tests that hide it
@@ -330,7 +330,7 @@ timeline(mended)
 # has failed the work is lost; to keep it for later takes a queue.
 
 # %% [markdown] lang="zh"
-# **三个都运行了，每次失败都留下一行日志，连接也还在。** 不过最后一次重试也失败的话，活还是丢了；
+# **三个都运行了，每次失败都留下一行日志，连接也还在**。不过最后一次尝试也失败的话，任务还是丢了；
 # 要把它留到以后再做，就得用队列。
 
 # %% [markdown] lang="en"
@@ -360,15 +360,15 @@ assert len(mended.log) == 3
 # **What we saw**
 #
 # - The first exception skips all later tasks of its response; the caller never learns of it.
-# - The server logs it and closes the connection, and with it whatever else is under way there.
+# - uvicorn logs it and closes the connection, and with it whatever else is under way there.
 # - Tasks are dropped without a word by a raised `HTTPException` and by an own `background=`.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
 # - 第一个异常会跳过同一响应后面的所有任务，调用方却一无所知。
-# - 服务器把它记入日志并关闭连接，这条连接上正在进行的请求也一并断掉。
-# - 抛出 `HTTPException`，或者响应自带 `background=`，已登记的任务会无声无息地丢掉。
+# - uvicorn 把它记入日志并关闭连接，这条连接上正在进行的请求也一并断掉。
+# - 抛出 `HTTPException`，或者响应自带 `background=`，已添加的任务会无声无息地丢掉。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -430,7 +430,7 @@ check(
 # Next: [6. Stop the server](06_stop_the_server.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：每个任务都用类似 `guarded` 的函数包一层，按它记下的日志（带投递编号）报警。登记了必须执行的任务之后，
+# **实际使用**：每个任务都用类似 `guarded` 的函数包一层，按它记下的日志（带投递编号）报警。添加了必须执行的任务之后，
 # 就不要再抛 HTTP 错误。
 #
 # 下一课：[6. 停掉服务器](06_stop_the_server.ipynb)

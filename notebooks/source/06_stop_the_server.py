@@ -2,13 +2,14 @@
 # # 6. Stop the server in the middle of its work
 #
 # **Do** end five servers in five ways while each has work running and work waiting. **Learn** what
-# finishes, what is cancelled, what vanishes. **Need** lesson 3 (loop or thread).
+# finishes, what is cancelled, what vanishes. **Need** lesson 3 (loop or thread), and Linux or macOS: signals
+# work otherwise on Windows.
 
 # %% [markdown] lang="zh"
-# # 6. 活干到一半，把服务器停掉
+# # 6. 任务做到一半，把服务器停掉
 #
-# **要做**：用五种办法结束五台服务器，每台都有正在做的活和还在排队的活。**要学**：哪些能做完，哪些被取消，
-# 哪些就此消失。**要备**：第 3 课（事件循环还是线程）。
+# **动手**：用五种办法结束五台服务器，每台都有正在运行的任务和还在排队的任务。**收获**：知道哪些能做完，哪些被取消，
+# 哪些就此消失。**前置**：第 3 课（事件循环还是线程）；要用 Linux 或 macOS，Windows 上的信号不是这样工作的。
 
 # %%
 import asyncio
@@ -29,8 +30,8 @@ from lab import check, lanes, serve
 # the end comes.
 
 # %% [markdown] lang="zh"
-# 每一类活走自己的泳道：同步任务、异步任务、线程、守护线程。前两类各有一个在跑的任务，后面还排着一个。
-# `/over` 很短，服务器结束之前它就做完了。
+# 每一类任务走自己的泳道：同步任务、异步任务、线程、守护线程。前两类各有一个在运行的任务，
+# 后面还排着一个。`/over` 很短，服务器结束之前它就做完了。
 
 # %% tags=["app"]
 app = FastAPI()
@@ -93,8 +94,8 @@ async def over(background_tasks: BackgroundTasks):
 # (`log_level` keeps from this page the long traceback that uvicorn logs after Ctrl+C.)
 
 # %% [markdown] lang="zh"
-# 信号是发给整个进程的，所以每台服务器各占一个进程。什么时候结束它，由 trace 说了算，不靠等几秒：
-# `/over` 已经做完，而且每个请求的活都已开始。（设 `log_level`，是免得 Ctrl+C 之后 uvicorn 的长篇回溯占满页面。）
+# 信号是发给整个进程的，所以每台服务器各占一个进程。什么时候结束它，由 trace 说了算，
+# 不靠等几秒：`/over` 已经做完，而且每个请求都有任务已经开始。（设 `log_level`，是免得 Ctrl+C 之后 uvicorn 的长篇调用栈占满页面。）
 
 
 # %%
@@ -120,16 +121,16 @@ def ended_by(*signals, **settings):
 # - SIGTERM to a server with `timeout_graceful_shutdown=1`;
 # - SIGINT twice: an impatient Ctrl+C;
 # - SIGKILL: `kill -9`, or the kernel when memory runs out;
-# - `web.stop()`: the server's own `should_exit`, with no signal.
+# - `web.stop()`: uvicorn's own `should_exit`, with no signal.
 
 # %% [markdown] lang="zh"
-# 五台现在同时跑，然后一台一台看。请**先猜**：每种情况下，七件活里有哪些能做完？
+# 五台现在同时跑，然后一台一台看。请**先猜**：每种情况下，七个任务里有哪些能做完？
 #
 # - SIGTERM：`kill`、`docker stop`、发布新版本时发的都是它；
 # - 给设了 `timeout_graceful_shutdown=1` 的服务器发 SIGTERM；
 # - 两次 SIGINT：等不及，连按两下 Ctrl+C；
-# - SIGKILL：`kill -9`，或者内存耗尽时由内核发出；
-# - `web.stop()`：不用信号，由服务器自己置 `should_exit`。
+# - SIGKILL：`kill -9`，或者内存耗尽时由系统内核发出；
+# - `web.stop()`：不用信号，由 uvicorn 自己置 `should_exit`。
 
 # %%
 with ThreadPoolExecutor(5) as pool:
@@ -159,19 +160,21 @@ sigterm = ended["SIGTERM"].traces
 lanes(sigterm)
 
 # %% [markdown] lang="en"
-# **SIGTERM loses no background task, not even one that waits its turn.** uvicorn takes no more
+# **On SIGTERM, uvicorn loses no background task, not even one that waits its turn.** It takes no more
 # requests, then waits for its tasks, however long they take. It does not wait for threads, daemon or
-# not: once drained, it raises the signal against itself, and that ends every thread in mid-work.
+# not: once drained, it raises the signal against itself, and that ends every thread in mid-work. (Other
+# servers differ.)
 
 # %% [markdown] lang="zh"
-# **SIGTERM 不会丢后台任务，连排队的也不会丢。** uvicorn 不再接新请求，然后等自己的任务做完，要多久等多久。
-# 但它不等线程，是不是守护线程都一样：任务一做完，它就向自己再发一次这个信号，所有线程都停在半路上。
+# **收到 SIGTERM，uvicorn 不会丢后台任务，连排队的也不会丢**。它不再接新请求，然后等自己的任务做完，要多久等多久。
+# 但它不等线程，是不是守护线程都一样：任务一做完，它就向自己再发一次这个信号，
+# 所有线程都停在半路上。（别的服务器未必如此。）
 
 # %% [markdown] lang="en"
 # ## SIGTERM with a second's grace
 
 # %% [markdown] lang="zh"
-# ## 只宽限一秒的 SIGTERM
+# ## SIGTERM：优雅停机，宽限期 1 秒
 
 # %%
 grace = ended["SIGTERM, 1 s"].traces
@@ -184,8 +187,8 @@ lanes(grace)
 # was queued never ran.
 
 # %% [markdown] lang="zh"
-# **异步任务是被取消的，还来得及收拾；同步任务是被切断的，来不及。** 一秒一到，uvicorn 取消运行任务的那些调用。
-# `async_1` 收到 `CancelledError`；`sync_1` 在线程里，没法往里抛异常，它一直干到进程消失为止。
+# **异步任务是被取消的，还来得及收拾；同步任务是被切断的，来不及**。
+# 一秒一到，uvicorn 取消运行任务的那些调用。`async_1` 收到 `CancelledError`；`sync_1` 在线程里，没法往里抛异常，它一直运行到进程消失为止。
 # 排队的从未运行。
 
 # %% [markdown] lang="en"
@@ -199,13 +202,13 @@ sigint = ended["SIGINT twice"].traces
 lanes(sigint)
 
 # %% [markdown] lang="en"
-# **The second Ctrl+C cancels at once what is async, and drops what is queued; but Python then waits
-# for its threads.** A process that ends in the ordinary way first joins every thread that is not a
+# **On the second Ctrl+C, uvicorn cancels at once what is async, and drops what is queued; but Python then
+# waits for its threads.** A process that ends in the ordinary way first joins every thread that is not a
 # daemon. The thread of `sync_1` is one of them, which is why that task still finishes; and so
 # does `plain`, which SIGTERM had cut off.
 
 # %% [markdown] lang="zh"
-# **第二次 Ctrl+C 立刻取消异步任务，排队的也丢弃；但随后 Python 还要等它的线程。** 进程正常退出时，会先等所有
+# **第二次 Ctrl+C，uvicorn 立刻取消异步任务，排队的也丢弃；但随后 Python 还要等它的线程**。进程正常退出时，会先等所有
 # 非守护线程结束。`sync_1` 所在的线程也算在内，所以它仍然做完了；`plain` 也一样，而在 SIGTERM 之下它是被切断的。
 
 # %% [markdown] lang="en"
@@ -223,7 +226,7 @@ lanes(sigkill)
 # `finally`, no log line. Each of these callers holds a 202.
 
 # %% [markdown] lang="zh"
-# **全没了，而且没有任何动静。** 进程的代码一行也不再运行：没有信号处理函数，没有 `finally`，没有日志。
+# **全没了，而且没有任何动静**。进程的代码一行也不再运行：没有信号处理函数，没有 `finally`，没有日志。
 # 而每个调用方手里都拿着一个 202。
 
 # %% [markdown] lang="en"
@@ -241,7 +244,7 @@ lanes(stopped)
 # process waits for `plain`. Only the daemon thread is lost: that is what daemon means.
 
 # %% [markdown] lang="zh"
-# **像 SIGTERM 那样等任务做完，再像普通 Python 程序那样退出。** 没有信号要重发，进程就等 `plain` 做完。
+# **像 SIGTERM 那样等任务做完，再像普通 Python 程序那样退出**。没有信号要重发，进程就等 `plain` 做完。
 # 只有守护线程丢了：守护（daemon）就是这个意思。
 
 # %% [markdown] lang="en"
@@ -292,16 +295,16 @@ assert list(outcome["plain"]) == ["lost", "lost", "finished", "lost", "finished"
 # %% [markdown] lang="en"
 # **What we saw**
 #
-# - SIGTERM waits for background tasks, queued ones too, without limit; for threads it does not wait.
+# - On SIGTERM, uvicorn waits for background tasks, queued ones too, without limit; for threads it does not.
 # - After a grace time async tasks are cancelled, sync tasks are cut off, queued ones never run.
-# - SIGKILL loses everything, silently. A 202 is no receipt for work done.
+# - SIGKILL loses everything, silently. A 202 says "accepted", not "done".
 
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - SIGTERM 会等后台任务，连排队的也等，没有上限；但不等线程。
-# - 宽限时间一过，异步任务被取消，同步任务被切断，排队的从未运行。
-# - SIGKILL 让一切无声地消失。202 不是“活已干完”的凭据。
+# - 收到 SIGTERM，uvicorn 会等后台任务，连排队的也等，没有上限；但不等线程。
+# - 宽限期一过，异步任务被取消，同步任务被切断，排队的从未运行。
+# - SIGKILL 让一切无声地消失。202 只表示已接收，不代表已处理完。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -316,7 +319,7 @@ assert list(outcome["plain"]) == ["lost", "lost", "finished", "lost", "finished"
 #
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
-# **1.** 一点宽限也不给：`timeout_graceful_shutdown=0`。活还剩下什么？它的 traces 就叫 `graceless`。
+# **1.** 一点宽限期也不给：`timeout_graceful_shutdown=0`。哪些任务还能做完？它的 traces 就叫 `graceless`。
 
 # %% tags=["solution"]
 graceless = ended_by(SIGTERM, timeout_graceful_shutdown=0).traces
@@ -339,14 +342,20 @@ check(
 # the daemon thread, and why? Call the request `survivor`.
 
 # %% [markdown] lang="zh"
-# **2.** 在*本*进程里启动 `serve(app)`，发一个 `/daemon`，然后停掉服务器。守护线程怎么样了？为什么？
+# **2.** 在本进程里启动 `serve(app)`，发一个 `/daemon`，然后停掉服务器。守护线程怎么样了？为什么？
 # 这个请求就叫 `survivor`。
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 inside = serve(app)
 survivor = inside.post("/daemon")
 inside.stop()
 survivor.tasks[0].state  # a thread ends with its process, not with the server
+
+# %% tags=["solution"] lang="zh"
+inside = serve(app)
+survivor = inside.post("/daemon")
+inside.stop()
+survivor.tasks[0].state  # 线程随进程结束，不随服务器结束
 
 # %%
 check(
@@ -360,11 +369,11 @@ check(
 # the error again?
 
 # %% [markdown] lang="zh"
-# **3.** 写一个异步任务，被取消时在日志里记下 “cancelled” 和做到了哪里。请求就叫 `copied`，不留宽限地结束它的服务器，
+# **3.** 写一个异步任务，被取消时在日志里记下 “cancelled” 和做到了哪里。请求就叫 `copied`，不留宽限期地结束它的服务器，
 # 再到日志里找出那一行。为什么一定要把异常再抛出去？
 
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 async def copying():
     for step in range(100):
         try:
@@ -372,6 +381,28 @@ async def copying():
         except asyncio.CancelledError:
             logging.getLogger("copying").warning("cancelled at step %d", step)
             raise  # or whoever cancelled it would take it for finished
+
+
+@app.post("/copy", status_code=202)
+async def copy(background_tasks: BackgroundTasks):
+    background_tasks.add_task(copying)
+
+
+copier = serve(app, on="process", log_level="critical", timeout_graceful_shutdown=0)
+copied = copier.post("/copy")
+copier.traces.wait_started()
+copier.signal(SIGTERM)
+copied.wait().log
+
+
+# %% tags=["solution"] lang="zh"
+async def copying():
+    for step in range(100):
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            logging.getLogger("copying").warning("cancelled at step %d", step)
+            raise  # 否则取消它的一方会以为它正常做完了
 
 
 @app.post("/copy", status_code=202)
@@ -399,8 +430,8 @@ check(
 # Next: [7. Under load](07_under_load.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：发出 SIGTERM 之后，Docker 默认等 10 秒，Kubernetes 默认等 30 秒，然后就发 SIGKILL。
-# `timeout_graceful_shutdown` 要设得比它短，否则 uvicorn 会一直等到被杀。任务要短，要经得起重做；
-# 绝不能丢的活，先交给任务队列再应答。
+# **实际使用**：发出 SIGTERM 之后，Docker 默认等 10 秒，Kubernetes 默认等 30 秒，
+# 然后就发 SIGKILL。`timeout_graceful_shutdown` 要设得比它短，否则 uvicorn 会一直等到被杀。任务要短，并且幂等；
+# 绝不能丢的，先交给任务队列再响应。
 #
 # 下一课：[7. 压力之下](07_under_load.ipynb)

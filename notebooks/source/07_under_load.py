@@ -7,8 +7,8 @@
 # %% [markdown] lang="zh"
 # # 7. 给服务器加压
 #
-# **要做**：把请求的速率从服务器能力的四分之一，一路加到一倍半。**要学**：什么在增长，什么不变，拐点在哪里。
-# **要备**：第 3 课。
+# **动手**：把请求的速率从服务器能力的四分之一，一路加到一倍半。**收获**：知道什么在增长，什么不变，
+# 拐点在哪里。**前置**：第 3 课。
 
 # %% tags=["app"]
 import asyncio
@@ -27,7 +27,7 @@ from lab.figures.knees import waits
 # itself, every few milliseconds, how much work is in the limiter.
 
 # %% [markdown] lang="zh"
-# 四个线程，每件活 40 毫秒：一秒最多 100 件。应用每隔几毫秒自己数一次：限制器里有多少活。
+# 四个线程，每个任务 40 毫秒：一秒最多 100 个。应用每隔几毫秒自己数一次：容量限制器里有多少任务。
 
 # %% tags=["app"]
 levels = []
@@ -82,8 +82,8 @@ web = serve(app, on="process")
 # **Guess:** at which load does the answer become slow?
 
 # %% [markdown] lang="zh"
-# 调用方彼此互不相识，所以随机地来；不管上一个应答回来没有，都按时发出：这叫*开环*。
-# 各种负载用同一个种子：同一群人，只是来得更密。**先猜**：负载到多少，应答开始变慢？
+# 调用方彼此互不相识，所以随机地来；不管上一个响应回来没有，都按时发出：这叫开环（开放模型）。
+# 各种负载用同一个种子：同一群人，只是来得更密。**先猜**：负载到多少，响应开始变慢？
 
 
 # %%
@@ -104,8 +104,8 @@ knee(runs)
 # work that piles up behind it.
 
 # %% [markdown] lang="zh"
-# **应答一直不慢；变长的是开工之前的等待，而且不到 100 % 就开始拐弯。** 异步端点来者不拒。它那条平平的延迟曲线（多数监控面板上
-# 就是它），对背后堆积的活只字不提。
+# **响应一直不慢；变长的是任务开始之前的等待，而且不到 100 % 就开始拐弯**。异步端点来者不拒。它那条平平的延迟曲线（多数监控面板上
+# 就是它），对背后积压的任务只字不提。
 
 # %%
 backlog(**{f"{percent} %": runs[percent] for percent in (90, 150)})
@@ -126,7 +126,7 @@ backlog(**{f"{percent} %": runs[percent] for percent in (90, 150)})
 # %% [markdown] lang="zh"
 # ## 看表
 #
-# 活要等多久？p50：一半的活不会超过它；p99：每一百件里有一件比它更久。**先猜**再看：负载 90 % 时，两者差多远？
+# 任务要等多久？p50：一半的任务不会超过它；p99：每一百个里有一个比它更久。**先猜**再看：负载 90 % 时，两者差多远？
 
 # %%
 table = {percent: pd.Series(waits(run)).quantile([0.5, 0.99]) for percent, run in runs.items()}
@@ -136,7 +136,7 @@ pd.DataFrame(table).T.round(4)
 # With so few requests a p99 rests on one or two of them: read its size, not its digits.
 
 # %% [markdown] lang="zh"
-# 请求这么少，p99 只落在一两个请求上：看它的数量级，别看它的位数。
+# 请求这么少，p99 只落在一两个请求上：只看数量级，别抠具体数字。
 
 # %% [markdown] lang="en"
 # ## Little's law
@@ -147,7 +147,7 @@ pd.DataFrame(table).T.round(4)
 # %% [markdown] lang="zh"
 # ## 利特尔法则
 #
-# 系统里活的平均件数 L，等于到达速率 λ 乘以每件停留的平均时间 W。L 由服务器自己数；λ 和 W 来自 traces。**先猜**：对得上吗？
+# 系统里任务的平均个数 L，等于到达速率 λ 乘以每个停留的平均时间 W。L 由服务器自己数；λ 和 W 来自 traces。**先猜**：对得上吗？
 
 # %%
 web.get("/level")  # start counting anew
@@ -166,7 +166,7 @@ rate = len(stay) / window
 # another: W = L / λ.
 
 # %% [markdown] lang="zh"
-# **分头测量，却对得上。** 所以只要在面板上数出积压，就能算出等待：W = L / λ。
+# **分头测量，却对得上**。所以只要在面板上数出积压，就能算出等待：W = L / λ。
 
 # %% [markdown] lang="en"
 # ## The load test that flatters
@@ -177,7 +177,8 @@ rate = len(stay) / window
 # %% [markdown] lang="zh"
 # ## 报喜不报忧的压测
 #
-# 许多压测工具等上一个应答回来才发下一个：这是*闭环*。`/inline` 先干活再应答。**先猜**：开环测得出的等待，闭环测得出吗？
+# 许多压测工具等上一个响应回来才发下一个：这是闭环（封闭模型）。`/inline` 先处理再响应。**先猜**：开环测得出的等待，
+# 闭环测得出吗？
 
 # %%
 arrivals = poisson(CAPACITY * 1.3, 0.6, seed=8)
@@ -197,14 +198,14 @@ pd.DataFrame(
 # real ones do not. This is called coordinated omission.
 
 # %% [markdown] lang="zh"
-# **闭环跟着服务器一起慢下来，根本碰不到排队。** 它的调用方客客气气地等着，真实的可不会。这叫“协同遗漏”
-# （coordinated omission）。
+# **闭环跟着服务器一起慢下来，根本碰不到排队**。它的调用方客客气气地等着，真实的可不会。
+# 这叫“协同遗漏”（coordinated omission）。
 
 # %% [markdown] lang="en"
 # **Change one thing:** give the limiter 8 tokens in the app's cell. Where is the knee now?
 
 # %% [markdown] lang="zh"
-# **改一处试试**：在应用那一格里把限制器改成 8 个。拐点移到哪里了？
+# **改一处试试**：在应用那一格里把容量限制器改成 8 个令牌。拐点移到哪里了？
 
 # %% [markdown] lang="en"
 # ## Check
@@ -231,8 +232,8 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - 把活交出去的端点，过载时应答和空闲时一样快。
-# - 增长的是开工之前的等待，远没到满负荷就开始了。
+# - 把任务交出去的端点，过载时响应和空闲时一样快。
+# - 增长的是任务开始之前的等待，远没到满负荷就开始了。
 # - 闭环压测会把它藏起来。
 
 # %% [markdown] lang="en"
@@ -240,7 +241,7 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 #
 # Under each stands a check: run it as often as you like.
 #
-# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.figures.knees`,
+# **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.figures.counts`,
 # and call the number `most`.
 
 # %% [markdown] lang="zh"
@@ -248,7 +249,7 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 #
 # 每道题下面都有一格检查，随时可以运行，运行几次都行。
 #
-# **1.** 负载 150 % 时，最多同时有多少任务在等或在跑？用 `lab.figures.knees` 里的 `pending`，这个数就叫 `most`。
+# **1.** 负载 150 % 时，最多同时有多少任务在等待或在运行？用 `lab.figures.counts` 里的 `pending`，这个数就叫 `most`。
 
 # %% tags=["solution"]
 from lab.figures.counts import pending
@@ -268,11 +269,11 @@ check(
 # Send it sixty requests, twenty at once, each with work of 0.3 s, and call them `pressed`.
 
 # %% [markdown] lang="zh"
-# **2.** 与其堆积不如拒绝：写一个端点，限制器里已有 10 个在等时就返回 503。发六十个请求，同时发二十个，
-# 每个的活要 0.3 秒，就叫 `pressed`。
+# **2.** 与其堆积不如拒绝（背压）：写一个端点，容量限制器里已有 10 个在等时就返回 503。发六十个请求，同时发二十个，
+# 每个的任务要 0.3 秒，就叫 `pressed`。
 
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 from fastapi import HTTPException
 
 
@@ -282,6 +283,21 @@ async def refusing(background_tasks: BackgroundTasks):
     if limiter.statistics().tasks_waiting >= 10:
         raise HTTPException(503, headers={"Retry-After": "1"})
     background_tasks.add_task(time.sleep, 0.3)  # long enough for the sixty to meet
+
+
+web = serve(app, on="process")
+pressed = web.burst("/refusing", [{}] * 60, at_once=20)
+
+# %% tags=["solution"] lang="zh"
+from fastapi import HTTPException
+
+
+@app.post("/refusing", status_code=202)
+async def refusing(background_tasks: BackgroundTasks):
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    if limiter.statistics().tasks_waiting >= 10:
+        raise HTTPException(503, headers={"Retry-After": "1"})
+    background_tasks.add_task(time.sleep, 0.3)  # 够长，六十个请求才会碰到一起
 
 
 web = serve(app, on="process")
@@ -300,6 +316,6 @@ check(
 # Next: [8. Hand over to a queue](08_hand_over_to_a_queue.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：盯着积压，别只看应答时间。积压熬不过一次发布、丢了会心疼、或者一台机器赶不上的时候，就该离开后台任务，改用队列。
+# **实际使用**：盯着积压，别只看响应时间。积压拖到下次发布还消化不完、任务丢不起、或单机处理不过来时，就该改用任务队列。
 #
 # 下一课：[8. 交给队列](08_hand_over_to_a_queue.ipynb)

@@ -3,13 +3,13 @@
 #
 # **Do** give the same webhook to a background task, a thread, a process pool and a Celery queue; kill
 # the web server, a worker, freeze the broker. **Learn** what each of them loses, and what that costs.
-# **Need** lessons 2, 4 and 6.
+# **Need** lessons 2, 4 and 6, and Linux or macOS.
 
 # %% [markdown] lang="zh"
-# # 8. 把活交给任务队列
+# # 8. 把任务交给任务队列
 #
-# **要做**：同一个 webhook，分别交给后台任务、线程、进程池和 Celery 队列；杀掉网站进程，杀掉 worker，冻住
-# broker。**要学**：各会丢掉什么，又要付出什么代价。**要备**：第 2、4、6 课。
+# **动手**：同一个 webhook，分别交给后台任务、线程、进程池和 Celery 队列；杀掉 Web 服务进程，杀掉 worker，冻结
+# broker。**收获**：知道各会丢掉什么，又要付出什么代价。**前置**：第 2、4、6 课；要用 Linux 或 macOS。
 
 # %%
 import time
@@ -29,7 +29,7 @@ from lab import Queue, Traces, check, delivery, growth, serve, timeline
 # `CELERY_BROKER_URL` set, it uses that Redis or RabbitMQ instead.
 
 # %% [markdown] lang="zh"
-# **broker** 保管消息；**worker** 是单独的进程，取一条，做完，再*确认*（acknowledge）。`Queue` 在本机启动一个
+# **broker** 保管消息；**worker** 是单独的进程，取一条，处理完，再确认（acknowledge）。`Queue` 在本机启动一个
 # broker 和一个 Celery worker。若设了 `CELERY_BROKER_URL`，就改用那里的 Redis 或 RabbitMQ。
 
 # %%
@@ -41,7 +41,7 @@ queue
 # small app; its work is as long.
 
 # %% [markdown] lang="zh"
-# `server.py` 里有后台任务、线程和队列三种交法。进程池（两个进程）另写一个小应用，活一样长。
+# `server.py` 里有后台任务、线程和队列三种交法。进程池（两个进程）另写一个小应用，处理时间一样长。
 
 
 # %% tags=["app"]
@@ -91,7 +91,7 @@ servers = start()
 # **Guess:** put the four in order: who answers first, whose work ends first?
 
 # %% [markdown] lang="zh"
-# **先猜**：给四种排个序：谁先应答？谁的活先做完？
+# **先猜**：给四种排个序：谁先响应？谁的处理先完成？
 
 # %%
 four = one_each(servers)
@@ -110,10 +110,10 @@ timeline(four)
 # Ten deliveries each way, then SIGKILL to both servers. **Guess:** of each ten, how many get done?
 
 # %% [markdown] lang="zh"
-# **四种都远在活做完之前应答；队列的应答稍慢一点。** 它要等 broker 把这次投递记下来。调用方多等的这一点，换来的是
-# 承诺；另外三个应答什么也没承诺。
+# **四种都远在处理完成之前响应；队列的响应稍慢一点**。它要等 broker 把这次投递记下来。调用方多等的这一点，换来的是
+# 承诺；另外三个响应什么也没承诺。
 #
-# ## 杀掉网站进程
+# ## 杀掉 Web 服务进程
 #
 # 每种各投递十次，然后对两台服务器发 SIGKILL。**先猜**：每十个里有几个能做完？
 
@@ -135,7 +135,7 @@ outcomes
 # it any more. The other three died with it, running or waiting, and each of those callers holds a 202.
 
 # %% [markdown] lang="zh"
-# **进程死了，只有队列里的投递活下来**：它们早已不在这个进程里。另外三种，不管在跑还是在等，都跟着它一起没了，
+# **Web 服务进程被杀，只有队列里的投递不受影响**：它们早已不在这个进程里。另外三种，不管在运行还是在等待，都跟着它一起没了，
 # 而那些调用方手里都拿着 202。
 
 # %%
@@ -149,7 +149,7 @@ timeline(sent["queue"])
 # %% [markdown] lang="zh"
 # ## 杀掉 worker
 #
-# 一次投递，做到一半，worker 全被杀掉，再来一个新的。**先猜**：活丢了，做完了，还是做了两遍？
+# 一次投递，处理到一半，worker 全被杀掉，再来一个新的。**先猜**：它丢了，做完了，还是做了两遍？
 
 # %%
 servers = start()
@@ -163,8 +163,8 @@ timeline(unlucky)
 
 # %% [markdown] lang="en"
 # **The broker gives an unacknowledged delivery to the next worker.** RabbitMQ sees the connection
-# break and does so at once. Redis, and the broker that you have here, cannot see it: they wait until a
-# delivery has been out longer than any work should take.
+# break and does so at once. Redis, and the broker that you have here, cannot see it: they wait for the
+# visibility timeout, which must be longer than any work takes.
 #
 # ## At least once
 #
@@ -172,13 +172,13 @@ timeline(unlucky)
 # effect and the mark "this `X-GitHub-Delivery` is done" in one transaction.
 
 # %% [markdown] lang="zh"
-# **没有确认的投递，broker 会交给下一个 worker。** RabbitMQ 看到连接断开，马上就转交。Redis（以及这里用的 broker）
-# 看不到，只能等：一次投递出去的时间超过了任何活该用的时间，才算无主。
+# **没有确认的投递，broker 会交给下一个 worker**。RabbitMQ 看到连接断开，马上就转交。Redis（以及这里用的 broker）
+# 看不到：超过可见性超时（visibility timeout，要设得比最长的任务还长）仍未确认，才重新投递。
 #
 # ## 至少一次
 #
-# 所以活可能*开始*两次。让它只*生效*一次，是我们自己的事：worker 在同一个事务里写下效果，和“这个
-# `X-GitHub-Delivery` 已完成”的标记。
+# 所以一次投递可能被处理两次。让它的效果（副作用）恰好一次，也就是幂等，是我们自己的事：worker 在同一个事务里写下效果，
+# 和“这个 `X-GitHub-Delivery` 已完成”的标记。
 
 # %%
 same = delivery("push")
@@ -194,10 +194,10 @@ queue.effects.frame().value_counts(["starts", "effects"]).reset_index()
 # notes in an outbox what it has accepted.
 
 # %% [markdown] lang="zh"
-# **不管开始了几次，效果都只有一次。** 先做标记再干活，worker 一死活就丢了；干完再另开事务做标记，就可能生效两次。
-# 出了家门的效果（比如电子邮件），只能做到至少一次。
+# **不管开始了几次，效果都只有一次**。先做标记再处理，worker 一死任务就丢了；处理完再另开事务做标记，效果就可能有两次。
+# 对外部系统的副作用（如发邮件）进不了本地事务，只能做到至少一次。
 #
-# 还剩一个空当：有那么一瞬间，Redis 已经把投递给了出去，却还没记下给了谁。所以服务把收下的投递另记在发件箱
+# 还剩一个空当：有那么一瞬间，Redis 已经把投递给了出去，却还没记下给了谁。所以服务把接收的投递另记在发件箱
 # （outbox）里。
 
 # %% [markdown] lang="en"
@@ -207,9 +207,9 @@ queue.effects.frame().value_counts(["starts", "effects"]).reset_index()
 # six deliveries meanwhile: what do their callers get, and will that work be done?
 
 # %% [markdown] lang="zh"
-# ## 冻住 broker
+# ## 冻结 broker
 #
-# 卡住的 broker 比死掉的更糟：连接照收，就是不吭声。**先猜**：这期间来六次投递，调用方得到什么？这些活会做吗？
+# 卡住的 broker 比死掉的更糟：连接照收，就是不回话。**先猜**：这期间来六次投递，调用方得到什么？任务会执行吗？
 
 # %%
 own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.1)
@@ -226,13 +226,13 @@ answers["work"] = [task.state for task in refused.tasks]
 answers.value_counts().reset_index()
 
 # %% [markdown] lang="en"
-# **All got 503, within a bounded time, and work was done all the same.** The broker found
+# **All got 503, within a bounded time, and the work was done all the same.** The broker found
 # the deliveries in its connections when it woke up. A 503 means "I do not know that it is queued", not
 # "it is not queued". The caller should send again, with the same id, and *effect once* does the rest.
 
 # %% [markdown] lang="zh"
-# **在限定时间内全都得到 503，可有些活照样做了。** broker 醒来，发现连接里还躺着那些投递。503 的意思是“我不知道它
-# 有没有入队”，不是“它没有入队”。调用方应该带着同一个 id 再发一次，其余交给*只生效一次*。
+# **在限定时间内全都得到 503，任务照样执行了**。broker 醒来，发现连接里还躺着那些投递。503 的意思是“我不知道它
+# 有没有入队”，不是“它没有入队”。调用方应该带着同一个 id 再发一次，幂等会保证效果只有一次。
 
 # %% [markdown] lang="en"
 # ## Add workers
@@ -243,8 +243,7 @@ answers.value_counts().reset_index()
 # %% [markdown] lang="zh"
 # ## 增加 worker
 #
-# 二十次投递，每次 0.1 秒，交给 1、2、4 个 worker：先是等待型的活（像等数据库），再是计算型的。
-# **先猜**：哪一种能快到四倍？
+# 二十次投递，每次 0.1 秒，交给 1、2、4 个 worker：先是等待型的任务（像等数据库），再是计算型的。**先猜**：哪一种能快到四倍？
 
 
 # %%
@@ -277,8 +276,8 @@ growth(computing, x="workers")
 # on another machine.
 
 # %% [markdown] lang="zh"
-# **等待型的活，多一个 worker 就快一分；计算型的只快到核数为止。** 换成二十个只是等待的后台任务，有四十个线程，会
-# 一齐跑完（第 3 课）：在一台机器上，用队列不是图快。它换来的是：活不会丢，而且下一个 worker 可以放到另一台机器上。
+# **等待型的任务，多一个 worker 就快一分；计算型的只快到核数为止**。换成二十个只是等待的后台任务，有四十个线程，会
+# 一齐跑完（第 3 课）：在一台机器上，用队列不是图快。它换来的是：任务不会丢，而且下一个 worker 可以放到另一台机器上。
 
 # %% [markdown] lang="en" tags=["long"]
 # ## When to choose which
@@ -287,26 +286,26 @@ growth(computing, x="workers")
 # |-|-|-|-|-|
 # | starts | after the answer | before it | before it | when a worker is free |
 # | at once | 40, shared with `def` endpoints | no limit | as many as processes | as many as workers |
-# | computing | stops the others' progress | the same | one core each | one core each, any machine |
-# | SIGTERM | waits for it | lost | waits, if its `with` is in the lifespan; else lost | untouched |
+# | computing in pure Python | slows everybody down | the same | one core each | one core each, any machine |
+# | SIGTERM | uvicorn waits for it | lost | uvicorn waits, if its `with` is in the lifespan; else lost | untouched |
 # | SIGKILL | lost | lost | lost | begun again |
-# | when it fails | cuts the connection | a line on stderr | silent | tried again, then set aside |
+# | when it fails | uvicorn closes the connection | a traceback on stderr | silent | tried again, then set aside |
 # | to be run besides | nothing | nothing | nothing | a broker and workers |
-# | choose it for | what may be lost | hardly ever | computing that may be lost | what must be done |
+# | choose it for | what may be lost | work that lets go of the GIL and may be lost | computing that may be lost | what must be done |
 
 # %% [markdown] lang="zh" tags=["long"]
 # ## 什么时候选哪个
 #
 # | | 后台任务 | 线程 | 进程池 | 队列 |
 # |-|-|-|-|-|
-# | 何时开始 | 应答之后 | 应答之前 | 应答之前 | 有空闲 worker 时 |
+# | 何时开始 | 响应之后 | 响应之前 | 响应之前 | 有空闲 worker 时 |
 # | 同时几个 | 40 个，与 `def` 端点共用 | 没有上限 | 进程数 | worker 数 |
-# | 计算型的活 | 拖住别人 | 同左 | 每个占一个核 | 每个占一个核，哪台机器都行 |
-# | SIGTERM | 等它做完 | 丢 | `with` 写在 lifespan 里就等；否则丢 | 不受影响 |
+# | 纯 Python 计算 | 拖慢所有人 | 同左 | 每个占一个核 | 每个占一个核，哪台机器都行 |
+# | SIGTERM | uvicorn 等它做完 | 丢 | `with` 写在 lifespan 里，uvicorn 就等；否则丢 | 不受影响 |
 # | SIGKILL | 丢 | 丢 | 丢 | 重新开始 |
-# | 出错时 | 连接被切断 | stderr 上一段输出 | 无声无息 | 再试，不行就搁置 |
+# | 出错时 | uvicorn 关闭连接 | stderr 上一段调用栈 | 无声无息 | 重试，不行就搁置（相当于死信队列） |
 # | 另外要运行 | 无 | 无 | 无 | broker 和 worker |
-# | 适合 | 丢了也无妨的活 | 几乎没有 | 丢了也无妨的计算 | 非做不可的活 |
+# | 适合 | 丢了也无妨的任务 | 会释放 GIL、丢了也无妨的任务 | 丢了也无妨的计算 | 非做不可的任务 |
 
 # %% [markdown] lang="en"
 # **Change one thing:** in *Kill a worker*, add a worker at the start and kill only
@@ -314,7 +313,7 @@ growth(computing, x="workers")
 
 # %% [markdown] lang="zh"
 # **改一处试试**：在“杀掉 worker”里一开始就多加一个 worker，只杀 `queue.workers[-1]`。多运行几次，直到正好杀中在干活的
-# 那个：现在活由谁做？什么时候做？
+# 那个：现在由谁来处理？什么时候处理？
 
 # %% [markdown] lang="en"
 # ## Check
@@ -341,9 +340,9 @@ assert set(answers["status"]) == {503} and "finished" in set(answers["work"])
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
-# - 队列里的活，网站进程、worker、broker 死了都还在；留在进程里的活做不到。
-# - 代价：要运行 broker 和 worker，应答稍慢，活可能开始两次。
-# - 503 不能证明没有入队：效果必须经得起被要求两次。
+# - Web 服务、worker 或 broker 崩溃，队列里的任务都不会丢；只在进程内存里的任务做不到。
+# - 代价：要运行 broker 和 worker，响应稍慢，同一任务可能开始两次。
+# - 503 不能证明没有入队，所以处理必须幂等，经得起重复投递。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -354,7 +353,7 @@ assert set(answers["status"]) == {503} and "finished" in set(answers["work"])
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 另开一个队列 `own`，一个 worker。让十次投递（`queued`）在队里等着（先冻住 worker），杀掉 broker，再重启它，
+# **1.** 另开一个队列 `own`，一个 worker。让十次投递（`queued`）在队里等着（先冻结 worker），杀掉 broker，再重启它，
 # 最后解冻 worker。最终有几次效果？
 
 # %% tags=["solution"]
@@ -379,17 +378,28 @@ check(
 # workers would. Send it, keep `aside = own.effects.aside`, then `own.replay(name)`.
 
 # %% [markdown] lang="zh"
-# **2.** 每次都弄死 worker 的投递，不能没完没了。取一次投递，记下它的 `name`（即 `X-GitHub-Delivery`），调用三次
-# `own.effects.begin(name, "killed")`（三个死去的 worker 留下的就是这个），再投出去，留下
+# **2.** 总让 worker 崩溃的投递（毒消息）不能无限重试。取一次投递，记下它的 `name`（即 `X-GitHub-Delivery`），调用三次
+# `own.effects.begin(name, "killed")`（三个崩溃的 worker 留下的就是这个），再投出去，留下
 # `aside = own.effects.aside`，然后 `own.replay(name)`。
 
-# %% tags=["solution"]
+# %% tags=["solution"] lang="en"
 poison = delivery("push")
 name = poison["headers"]["X-GitHub-Delivery"]
 for _ in range(3):
     own.effects.begin(name, "killed")
 web.post(QUEUE, **poison)
 web.post(QUEUE, **delivery("push")).wait()  # one worker: it comes after
+aside = own.effects.aside
+own.replay(name)
+web.post(QUEUE, **delivery("push")).wait()
+
+# %% tags=["solution"] lang="zh"
+poison = delivery("push")
+name = poison["headers"]["X-GitHub-Delivery"]
+for _ in range(3):
+    own.effects.begin(name, "killed")
+web.post(QUEUE, **poison)
+web.post(QUEUE, **delivery("push")).wait()  # 只有一个 worker，它排在后面
 aside = own.effects.aside
 own.replay(name)
 web.post(QUEUE, **delivery("push")).wait()
@@ -409,8 +419,9 @@ check(
 # Next: [9. Check the guide](09_check_the_guide.ipynb)
 
 # %% [markdown] lang="zh"
-# **实际使用**：另一台机器上的 worker，只要有这份代码和一个变量：
-# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A webhooks.worker worker`。共用同一个数据库的 worker 之间，
-# 效果只有一次；这里是一个文件，跨机器就得是数据库服务器。要盯着队列的长度和被搁置的投递：别人不会来告诉你。
+# **实际使用**：另一台机器上的 worker，
+# 只要有这份代码和一个变量：`CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A webhooks.worker worker`。共用同一个数据库的 worker 之间，
+# 效果恰好一次（effectively once）；这里是一个文件，跨机器就得是数据库服务器。要盯着队列的长度和被搁置的投递：
+# 别人不会来告诉你。
 #
 # 下一课：[9. 核对指南](09_check_the_guide.ipynb)

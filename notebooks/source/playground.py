@@ -5,10 +5,10 @@
 # **Need** lesson 1; the later ones explain what you find.
 
 # %% [markdown] lang="zh"
-# # 自己动手：交接方式、活的种类与出错
+# # 自己动手：交接方式、任务种类与出错
 #
-# **要做**：选好交什么、怎么交，先猜图的样子，再按 **Run**。**要学**：不跑也能说中结果。
-# **要备**：第 1 课；你碰上的现象，后面各课都有解释。
+# **动手**：选好交什么、怎么交，先猜图的样子，再按 **Run**。**收获**：
+# 不跑也能说中结果。**前置**：第 1 课；你碰上的现象，后面各课都有解释。
 
 # %%
 from lab import play
@@ -24,7 +24,7 @@ playground = play()
 # threads, then in processes? And if the second task fails, in each?
 
 # %% [markdown] lang="zh"
-# **应答先走，任务随后一个接一个。** 活没做完时，按钮变成 **Stop**：按下就杀掉服务器，图上会画出丢了什么。用 Tab
+# **响应先发出，任务随后一个接一个**。任务没做完时，按钮变成 **Stop**：按下就杀掉服务器，图上会画出丢了什么。用 Tab
 # 在各项之间移动，用方向键改值，用回车按按钮。刷新页面之后，请重新运行这一格。
 #
 # **先猜**再按：三个任务各开一个线程；`blocking_in_async` 加五个并发请求；`compute` 先用线程、再用进程。
@@ -53,8 +53,8 @@ playground.code()
 # %% [markdown] lang="zh"
 # ## 你自己的应用
 #
-# 用你自己的应用替换下面这个，任何 ASGI 应用都行，不用改动。写在文件里的，按名字启动：
-# `serve("package.module:app", on="process")`。
+# 用你自己的应用替换下面这个，任何 ASGI 应用都行，不用改动。写在文件里的，
+# 按名字启动：`serve("package.module:app", on="process")`。
 
 # %% tags=["app"]
 import time

@@ -18,15 +18,16 @@ LESSON = NOTEBOOKS / "source" / "09_check_the_guide.py"
 CLOSE = {"thread-cost", "few-resources"}
 EXPECTED = {
     "holds": {
-        "inline", "register", "diagram-order", "series", "by-hand", "loop-or-pool", "bound",
-        "own-thread", "together", "webhook", "api", "processes", "unmanaged",
+        "inline", "register", "diagram-order", "series", "by-hand", "loop-or-pool", "own-thread",
+        "together", "webhook", "api", "processes", "unmanaged",
     },
     "holds with a condition": {
-        "at-once", "after", "bad-json", "automatic", "next", "injected", "reuse", "one-by-one",
-        "light", "survives", "thread-silent", "mail", "cache", "not-too-many", "ten", "testable",
+        "at-once", "after", "bad-json", "automatic", "next", "injected", "bound", "reuse",
+        "one-by-one", "light", "cpu-threads", "survives", "thread-silent", "mail", "cache",
+        "not-too-many", "ten", "testable",
     },
     "does not hold": {
-        "queue", "connection", "cpu-threads", "caught", "blocks-loop", "outlives", "only-extreme",
+        "queue", "connection", "caught", "blocks-loop", "outlives", "only-extreme",
     },
     "cannot be measured": {"ninety", "concise"},
 }  # fmt: skip
@@ -96,6 +97,16 @@ def test_the_table_is_in_the_language_of_the_notebook(
         html = Guide([ONE]).check("one", True, some=3, all=3)._repr_html_()
         assert says in html
         assert f"✓ {verdict}<" in html
+
+
+def test_chinese_sentences_stand_without_a_space_between_them() -> None:
+    html = Guide([ONE], "zh").check("one", True, but=True, some=3, all=3, odd="x")._repr_html_()
+    assert "3 个中有 3 个。但 x。" in html
+
+
+def test_a_text_may_be_empty_in_chinese_or_stand_in_one_language_alone() -> None:
+    assert Text("; ", "").of("zh") == ""
+    assert Text("ours").of("zh") == Text("ours").of("en") == "ours"
 
 
 def test_evidence_that_does_not_fit_is_refused(guide: Guide) -> None:

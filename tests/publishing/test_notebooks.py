@@ -1,7 +1,9 @@
 """The notebooks: made from one source, well-formed in both languages."""
 
+import io
 import re
 import shutil
+import tokenize
 from pathlib import Path
 
 import nbformat
@@ -53,7 +55,8 @@ def test_a_source_gives_two_notebooks_with_the_same_code(notebooks: Path) -> Non
     english, chinese = (read(folder(one, notebooks) / "01_do.ipynb") for one in LANGUAGES)
     assert english.cells[0].source == "# 1. Do a thing"
     assert chinese.cells[0].source == "# 1. 做一件事"
-    assert [c.source for c in english.cells if c.cell_type == "code"] == ["x = 1", EXERCISE]
+    assert [c.source for c in english.cells if c.cell_type == "code"] == ["x = 1", EXERCISE["en"]]
+    assert [c.source for c in chinese.cells if c.cell_type == "code"] == ["x = 1", EXERCISE["zh"]]
     assert [c.id for c in english.cells] == [c.id for c in chinese.cells]
     assert len({c.id for c in english.cells}) == len(english.cells)
 
@@ -86,6 +89,21 @@ def test_prose_without_a_language_goes_to_both(notebooks: Path) -> None:
     source.write_text(SOURCE + "\n# %% [markdown]\n# `x`\n", encoding="utf-8")
     for language in LANGUAGES:
         assert make(source, language).cells[-1].source == "`x`"
+
+
+def test_code_may_stand_in_a_pair_for_the_sake_of_its_comments(notebooks: Path) -> None:
+    source = notebooks / "source" / "01_do.py"
+    pair = SOURCE.replace(
+        '# %% tags=["solution"]\nassert x == 1',
+        '# %% tags=["solution"] lang="en"\nassert x == 1  # one\n\n'
+        '# %% tags=["solution"] lang="zh"\nassert x == 1  # 一',
+    )
+    source.write_text(pair + "\n# %%\ny = 2\n", encoding="utf-8")
+    for solved in (False, True):
+        english, chinese = (make(source, one, solved).cells for one in LANGUAGES)
+        assert [c.id for c in english] == [c.id for c in chinese]
+        assert "assert x == 1  # one" in english[-2].source
+        assert "assert x == 1  # 一" in chinese[-2].source
 
 
 def test_a_solved_notebook_holds_its_solutions(notebooks: Path) -> None:
@@ -137,7 +155,7 @@ class TestStyle:
         for language, words in {
             "en": ["**Do**", "**Learn**", "**Need**", "## Check", "**What we saw**",
                    "## Exercises", "**In practice"],
-            "zh": ["**要做**", "**要学**", "**要备**", "## 检查", "**我们看到了**",
+            "zh": ["**动手**", "**收获**", "**前置**", "## 检查", "**我们看到了**",
                    "## 练习", "**实际使用**"],
         }.items():  # fmt: skip
             prose = "\n".join(
@@ -157,3 +175,24 @@ class TestStyle:
             if one.cell_type == "markdown" and one.source != other.source:
                 assert re.search(r"[\u4e00-\u9fff]", other.source), other.source
                 assert not re.search(r"[\u4e00-\u9fff]", one.source), one.source
+
+    def test_the_code_is_the_same_but_for_its_comments(self, source: Path) -> None:
+        english, chinese = (make(source, one, solved=True).cells for one in LANGUAGES)
+        for one, other in zip(english, chinese, strict=True):
+            assert one.cell_type == other.cell_type
+            if one.cell_type == "code":
+                assert tokens(one.source)[0] == tokens(other.source)[0]
+
+    def test_chinese_solutions_are_explained_in_chinese(self, source: Path) -> None:
+        for cell in make(source, "zh", solved=True).cells:
+            if "solution" in tags(cell):
+                for comment in tokens(cell.source)[1]:
+                    assert re.search(r"[\u4e00-\u9fff]", comment), cell.source
+
+
+def tokens(code: str) -> tuple[list[str], list[str]]:
+    """The words of a piece of code, and its comments."""
+    found = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE}
+    words = [token.string for token in found if token.type not in blank]
+    return words, [token.string for token in found if token.type == tokenize.COMMENT]

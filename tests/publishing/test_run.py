@@ -20,7 +20,7 @@ LESSON = """\
 # %% [markdown] lang="zh"
 # # {number}. 发一个
 #
-# **要做**：发。[下一课](02_b.ipynb) [English](../01_a.ipynb) [网](https://example.org/a.ipynb)
+# **动手**：发。[下一课](02_b.ipynb) [English](../01_a.ipynb) [网](https://example.org/a.ipynb)
 
 # %%
 from IPython.display import ProgressBar, display

@@ -1,7 +1,8 @@
 """Makes the notebooks of both languages from their one source.
 
-Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`. Cells tagged
-`solution` become exercises, with the solution folded away below.
+Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`, and so does code
+whose comments explain something. Cells tagged `solution` become exercises, with the solution folded
+away below.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import nbformat
 
 LANGUAGES = ("en", "zh")
 SOLUTION = {"en": "Solution", "zh": "参考答案"}
-EXERCISE = "# Write your code here"
+EXERCISE = {"en": "# Write your code here", "zh": "# 在这里写你的代码"}
 ROOT = Path(__file__).parents[3]
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -98,13 +99,13 @@ def is_generated(path: Path) -> bool:
 
 
 def check_pairs(cells: list[Cell], name: str) -> None:
-    """Raise ValueError unless each piece of prose stands in English, then in Chinese."""
+    """Raise ValueError unless what has a language stands in English, then in Chinese, alike."""
     awaited = None
     for number, cell in enumerate([*cells, {"metadata": {}, "source": "the end"}], 1):
         language = cell["metadata"].get("lang")
         if language not in (None, *LANGUAGES) or (language == "zh") != (awaited is not None):
             place = awaited or f"cell {number} ({cell['source'][:40]!r})"
-            raise ValueError(f"{name}, {place}: prose stands in pairs, lang=en and then lang=zh")
+            raise ValueError(f"{name}, {place}: what has a lang stands in pairs, en and then zh")
         awaited = f"cell {number} ({cell['source'][:40]!r})" if language == "en" else None
 
 
@@ -113,7 +114,7 @@ def exercise(cell: Cell, language: str) -> Iterator[Cell]:
     if "solution" not in tags(cell):
         yield cell
         return
-    yield nbformat.v4.new_code_cell(EXERCISE)  # type: ignore[no-untyped-call]
+    yield nbformat.v4.new_code_cell(EXERCISE[language])  # type: ignore[no-untyped-call]
     yield nbformat.v4.new_markdown_cell(  # type: ignore[no-untyped-call]
         f"<details>\n<summary>{SOLUTION[language]}</summary>\n\n"
         f"```python\n{cell.source}\n```\n\n</details>"

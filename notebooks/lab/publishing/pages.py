@@ -49,13 +49,13 @@ WORDS = {
     },
     "zh": {
         "title": "后台任务实验室",
-        "lead": "FastAPI 应答之后做了什么：在一台机器上的实测。",
+        "lead": "FastAPI 返回响应之后做了什么：在一台机器上的实测。",
         "all": "全部课程",
         "name": "中文",
         "code": "代码",
         "failed": "没有运行到底：",
         "facts": "运行于 {date}，{versions}，{machine}{floor}。",
-        "floor": "；噪声下限 {floor} 毫秒（p50）",
+        "floor": "；底噪 {floor} 毫秒（p50）",
     },
 }
 
