@@ -1,4 +1,4 @@
-"""Installed elsewhere, the package brings `lab` alone, and with it what serving and sending need."""
+"""Installed elsewhere, the package brings `lab` alone, and what serving and sending need."""
 
 import subprocess
 import sys

@@ -11,7 +11,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, BinaryIO
+
+GROUP_ENDS_WITHIN = 0.5
 
 
 class Child:
@@ -51,7 +54,11 @@ def lifeline() -> BinaryIO:
 
 
 def end_group(pid: int) -> None:
-    """End what a process has left behind in its group, such as a pool's workers."""
+    """End what a process has left behind in its group, such as a pool's workers; wait for it."""
     if sys.platform != "win32":
+        end = time.monotonic() + GROUP_ENDS_WITHIN
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+            while time.monotonic() < end:
+                os.killpg(pid, 0)
+                time.sleep(0.001)

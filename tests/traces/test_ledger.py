@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab.observer.transport import Collector
+from lab.servers.collector import Collector
 from lab.traces import Task, Trace, until
 from lab.traces.ledger import Ledger, Page
 

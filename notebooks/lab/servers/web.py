@@ -43,6 +43,7 @@ class Web(Sender):
     @property
     def traces(self) -> Traces:
         """All requests that the server has received, from any client."""
+        self._server.collector.read()
         return self._ledger.traces
 
     @property

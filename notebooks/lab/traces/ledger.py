@@ -20,6 +20,7 @@ class Ledger:
         self.limit = limit
         self._traces: dict[str, Trace] = {}
         self._tasks: dict[tuple[str, str], Task] = {}
+        self._missing: str | None = None
         self._lock = threading.Lock()
         _ledgers.add(self)
 
@@ -30,6 +31,7 @@ class Ledger:
 
     def open(self, trace: Trace) -> Trace:
         """Take up a request that is about to be sent."""
+        trace.unseen = self._missing
         with self._lock:
             self._traces[trace.id] = trace
             if len(self._traces) > self.limit:
@@ -57,6 +59,13 @@ class Ledger:
         """The page of a request; None when its trace is not kept, or no longer."""
         trace = self._traces.get(trace_id)
         return None if trace is None else Page(self, trace)
+
+    def miss_stamps(self, why: str) -> None:
+        """Say so of each request that is not over, and of those to come."""
+        self._missing = why
+        for trace in self.traces:
+            if not trace.settled:
+                trace.unseen = why
 
     def ending(self, what: str, moment: float) -> None:
         """The server is told to end, or ends; entered for each request that is not over."""
@@ -161,6 +170,13 @@ class Page:
 
 
 _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def miss_stamps(why: str) -> None:
+    """Say of each request that is not over that its stamps may be missing from now on."""
+    for ledger in list(_ledgers):
+        ledger.miss_stamps(why)
+    wake()
 
 
 def page_of(trace_id: str) -> Page | None:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-Until = Callable[[Callable[[], bool], float | None], bool]
+Until = Callable[[Callable[[], object], float | None], bool]
+
+# Set while somebody waits: who brings stamps from elsewhere then looks for them more often.
+waited_for = threading.Event()
 
 _changed = threading.Condition()
 _waiting = 0
 
 
-def until(settled: Callable[[], bool], timeout: float | None) -> bool:
+def until(settled: Callable[[], object], timeout: float | None) -> bool:
     """Block until `settled()` holds; False when `timeout` seconds pass first."""
     global _waiting
     with _changed:
         _waiting += 1
+        waited_for.set()
         try:
-            return _changed.wait_for(settled, timeout)
+            return bool(_changed.wait_for(settled, timeout))
         finally:
             _waiting -= 1
+            if not _waiting:
+                waited_for.clear()
 
 
 def wake() -> None:
