@@ -90,7 +90,7 @@ class Ledger:
         task = self._tasks.get((trace.id, key))
         if task is not None:
             return task
-        task = Task()
+        task = Task(runner="?")  # until it is announced
         if trace.id in self._traces:
             # Two processes may tell of it at once.
             found = self._tasks.setdefault((trace.id, key), task)
@@ -101,8 +101,9 @@ class Ledger:
 
     def forget(self, trace: Trace, key: str, task: Task) -> None:
         """Await no more stamps of a task that is over."""
-        # A pool's worker may tell of the end before the server's announcement is read.
-        if task.added is not None and task.finished is not None:
+        # Of work in another process, either side may tell of it last.
+        alone = task.runner not in ("process", "queue")
+        if alone and task.added is not None and task.finished is not None:
             self._tasks.pop((trace.id, key), None)
 
     def _drop(self, trace_id: str) -> None:
