@@ -8,8 +8,9 @@ from string import Formatter
 import nbformat
 import pytest
 
+from lab.languages import Text
 from lab.lessons.guide import Guide, Verdict, judge
-from lab.lessons.statements import STATEMENTS, Statement, Text
+from lab.lessons.statements import STATEMENTS, Statement
 from lab.publishing.notebooks import NOTEBOOKS, make, tags
 from lab.publishing.run import execute
 
@@ -96,6 +97,16 @@ def test_the_table_is_in_the_language_of_the_notebook(
         html = Guide([ONE]).check("one", True, some=3, all=3)._repr_html_()
         assert says in html
         assert f"✓ {verdict}<" in html
+
+
+def test_chinese_sentences_stand_without_a_space_between_them() -> None:
+    html = Guide([ONE], "zh").check("one", True, but=True, some=3, all=3, odd="x")._repr_html_()
+    assert "3 个中有 3 个。但 x。" in html
+
+
+def test_a_text_may_be_empty_in_chinese_or_stand_in_one_language_alone() -> None:
+    assert Text("; ", "").of("zh") == ""
+    assert Text("ours").of("zh") == Text("ours").of("en") == "ours"
 
 
 def test_evidence_that_does_not_fit_is_refused(guide: Guide) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lab.languages import LANGUAGES
 from lab.publishing.notebooks import (
     EXERCISE,
-    LANGUAGES,
     build,
     folder,
     is_generated,

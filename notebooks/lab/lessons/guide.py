@@ -11,8 +11,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..languages import Text
 from ..versions import versions
-from .statements import STATEMENTS, Statement, Text
+from .statements import STATEMENTS, Statement
 
 
 class Verdict(StrEnum):

@@ -8,15 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
-class Text(NamedTuple):
-    """The same in both languages, or in the one that its author writes."""
-
-    en: str
-    zh: str = ""
-
-    def of(self, language: str) -> str:
-        return self.zh or self.en if language == "zh" else self.en
+from ..languages import Text
 
 
 class Statement(NamedTuple):

@@ -16,7 +16,8 @@ from typing import Any
 import jupytext
 import nbformat
 
-LANGUAGES = ("en", "zh")
+from ..languages import LANGUAGES
+
 SOLUTION = {"en": "Solution", "zh": "参考答案"}
 EXERCISE = "# Write your code here"
 ROOT = Path(__file__).parents[3]

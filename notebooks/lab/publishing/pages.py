@@ -21,7 +21,8 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
-from .notebooks import LANGUAGES, tags
+from ..languages import LANGUAGES
+from .notebooks import tags
 
 TEMPLATES = Path(__file__).parent
 CSS = (TEMPLATES / "report_page" / "page.css").read_text(encoding="utf-8")

@@ -19,8 +19,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from traitlets.config import Config
 
+from ..languages import LANGUAGES
 from ..versions import versions
-from .notebooks import LANGUAGES, NOTEBOOKS, folder
+from .notebooks import NOTEBOOKS, folder
 
 CELL_TIMEOUT = 120
 # Without this the kernel warns, at every start, of a connection that never leaves the machine.
