@@ -53,7 +53,8 @@ def test_a_source_gives_two_notebooks_with_the_same_code(notebooks: Path) -> Non
     english, chinese = (read(folder(one, notebooks) / "01_do.ipynb") for one in LANGUAGES)
     assert english.cells[0].source == "# 1. Do a thing"
     assert chinese.cells[0].source == "# 1. 做一件事"
-    assert [c.source for c in english.cells if c.cell_type == "code"] == ["x = 1", EXERCISE]
+    assert [c.source for c in english.cells if c.cell_type == "code"] == ["x = 1", EXERCISE.en]
+    assert [c.source for c in chinese.cells if c.cell_type == "code"] == ["x = 1", EXERCISE.zh]
     assert [c.id for c in english.cells] == [c.id for c in chinese.cells]
     assert len({c.id for c in english.cells}) == len(english.cells)
 
@@ -86,6 +87,29 @@ def test_prose_without_a_language_goes_to_both(notebooks: Path) -> None:
     source.write_text(SOURCE + "\n# %% [markdown]\n# `x`\n", encoding="utf-8")
     for language in LANGUAGES:
         assert make(source, language).cells[-1].source == "`x`"
+
+
+def test_code_may_stand_in_a_pair(notebooks: Path) -> None:
+    source = notebooks / "source" / "01_do.py"
+    pair = SOURCE.replace(
+        '# %% tags=["solution"]\nassert x == 1',
+        '# %% tags=["solution"] lang="en"\nassert x == 1  # one\n\n'
+        '# %% tags=["solution"] lang="zh"\nassert x == 1  # 一',
+    )
+    source.write_text(pair + "\n# %%\ny = 2\n", encoding="utf-8")
+    for solved in (False, True):
+        english, chinese = (make(source, one, solved).cells for one in LANGUAGES)
+        assert [c.id for c in english] == [c.id for c in chinese]
+        assert "assert x == 1  # one" in english[-2].source
+        assert "assert x == 1  # 一" in chinese[-2].source
+
+
+@pytest.mark.parametrize("partner", ['# %% lang="zh"', '# %% [markdown] lang="zh" tags=["long"]'])
+def test_the_cells_of_a_pair_are_of_one_kind(notebooks: Path, partner: str) -> None:
+    source = notebooks / "source" / "01_do.py"
+    source.write_text(SOURCE.replace('# %% [markdown] lang="zh"', partner), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"01_do\.py, cell 1 .*pairs"):
+        make(source, "en")
 
 
 def test_a_solved_notebook_holds_its_solutions(notebooks: Path) -> None:

@@ -1,7 +1,8 @@
 """Makes the notebooks of both languages from their one source.
 
-Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`. Cells tagged
-`solution` become exercises, with the solution folded away below.
+Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`, and so does code
+that is not the same in both. Cells tagged `solution` become exercises, with the solution folded
+away below.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 import jupytext
 import nbformat
 
-from ..languages import LANGUAGES
+from ..languages import LANGUAGES, Text
 
-SOLUTION = {"en": "Solution", "zh": "参考答案"}
-EXERCISE = "# Write your code here"
+SOLUTION = Text("Solution", "参考答案")
+EXERCISE = Text("# Write your code here", "# 在这里写代码")
 ROOT = Path(__file__).parents[3]
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -99,14 +100,16 @@ def is_generated(path: Path) -> bool:
 
 
 def check_pairs(cells: list[Cell], name: str) -> None:
-    """Raise ValueError unless each piece of prose stands in English, then in Chinese."""
-    awaited = None
-    for number, cell in enumerate([*cells, {"metadata": {}, "source": "the end"}], 1):
-        language = cell["metadata"].get("lang")
-        if language not in (None, *LANGUAGES) or (language == "zh") != (awaited is not None):
-            place = awaited or f"cell {number} ({cell['source'][:40]!r})"
-            raise ValueError(f"{name}, {place}: prose stands in pairs, lang=en and then lang=zh")
-        awaited = f"cell {number} ({cell['source'][:40]!r})" if language == "en" else None
+    """Raise ValueError unless what has a language stands in English, then in Chinese, alike."""
+    awaited, place = None, ""
+    end = nbformat.v4.new_raw_cell("the end")  # type: ignore[no-untyped-call]
+    for number, cell in enumerate([*cells, end], 1):
+        language, kind = cell.metadata.get("lang"), (cell.cell_type, tags(cell))
+        if not awaited:
+            place = f"cell {number} ({cell.source[:40]!r})"
+        if (language, kind) != awaited if awaited else language not in (None, "en"):
+            raise ValueError(f"{name}, {place}: what has a lang stands in pairs, en and then zh")
+        awaited = ("zh", kind) if language == "en" else None
 
 
 def exercise(cell: Cell, language: str) -> Iterator[Cell]:
@@ -114,9 +117,9 @@ def exercise(cell: Cell, language: str) -> Iterator[Cell]:
     if "solution" not in tags(cell):
         yield cell
         return
-    yield nbformat.v4.new_code_cell(EXERCISE)  # type: ignore[no-untyped-call]
+    yield nbformat.v4.new_code_cell(EXERCISE.of(language))  # type: ignore[no-untyped-call]
     yield nbformat.v4.new_markdown_cell(  # type: ignore[no-untyped-call]
-        f"<details>\n<summary>{SOLUTION[language]}</summary>\n\n"
+        f"<details>\n<summary>{SOLUTION.of(language)}</summary>\n\n"
         f"```python\n{cell.source}\n```\n\n</details>"
     )
 
