@@ -35,7 +35,6 @@ LINK = re.compile(r'<a href="(?!#|[a-z]+:)([^"#]+)(#[^"]*)?">(.*?)</a>', re.DOTA
 FOLDER = re.compile(
     r"(?<![\w:/.])(?:/|[A-Z]:\\)[^\s\"'&<>]*[\\/](?:site-packages|python3\.\d+|notebooks)[\\/]"
 )
-FLOOR = re.compile(r"noise floor ([\d.]+) ms \(p50\)")
 
 WORDS = {
     "en": {
@@ -114,9 +113,10 @@ class Lesson:
 
     @property
     def floors(self) -> list[float]:
-        """The noise floors that its servers measured, in milliseconds."""
-        shown = json.dumps([cell.get("outputs", []) for cell in self.notebook.cells])
-        return [float(floor) for floor in FLOOR.findall(shown)]
+        """The noise floors (p50) of what it shows, in milliseconds."""
+        outputs = [output for cell in self.notebook.cells for output in cell.get("outputs", [])]
+        noted = [output.get("metadata", {}).get("noise_floor") for output in outputs]
+        return [round(floor["p50"] * 1000, 1) for floor in noted if floor]
 
 
 def is_control(output: Any) -> bool:

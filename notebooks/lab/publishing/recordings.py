@@ -80,8 +80,8 @@ def names_of(lesson: str) -> set[str]:
 def keep(namespace: Mapping[str, Any], names: Iterable[str], folder: str | Path) -> None:
     """Save the requests that a lesson has bound to names, a file for each name.
 
-    namespace: the notebook's. names: as in `ReadmeFigure`. folder: where the files go; others there go.
-    Raises KeyError for a name that the notebook does not know.
+    namespace: the notebook's. names: as in `ReadmeFigure`. folder: where these files go, and those
+    of other names are deleted. Raises KeyError for a name that the notebook does not know.
     """
     kept = {name: lookup(namespace, name) for name in names}
     folder = Path(folder)
