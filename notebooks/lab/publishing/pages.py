@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from .notebooks import tags
 
 TEMPLATES = Path(__file__).with_name("report_page")
 INDEX = Text("index.html", "index.zh.html")
-OTHER = {"en": "zh", "zh": "en"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 LINK = re.compile(r'<a href="(?!#|[a-z]+:)([^"#]+)(#[^"]*)?">(.*?)</a>', re.DOTALL)
@@ -54,10 +53,7 @@ WORDS = {
 }
 
 PAGES = Environment(
-    loader=FileSystemLoader(TEMPLATES),
-    autoescape=True,
-    trim_blocks=True,
-    undefined=StrictUndefined,
+    loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, undefined=StrictUndefined
 )
 PAGES.globals.update(words=WORDS, index=INDEX)
 NOTEBOOK: Any = HTMLExporter(  # type: ignore[no-untyped-call]
@@ -111,12 +107,12 @@ class Lesson:
     @property
     def key_figures(self) -> str:
         """What the whole report comes down to."""
-        return "".join(html for cell in self.notebook.cells for html in shown(cell, "key-figure"))
+        key_cells = [cell for cell in self.notebook.cells if "key-figure" in tags(cell)]
+        return "".join(shown(key_cells))
 
     @property
     def first_figure(self) -> Markup:
-        images = (html for cell in self.notebook.cells for html in shown(cell) if "<img " in html)
-        return Markup(next(images, ""))
+        return Markup(next((html for html in shown(self.notebook.cells) if "<img " in html), ""))
 
     @property
     def body(self) -> str:
@@ -128,9 +124,10 @@ class Lesson:
     @property
     def floors(self) -> list[float]:
         """The noise floors (p50) of what it shows, in milliseconds."""
-        outputs = [output for cell in self.notebook.cells for output in cell.get("outputs", [])]
-        noted = [output.get("metadata", {}).get("noise_floor") for output in outputs]
-        return [round(floor["p50"] * 1000, 1) for floor in noted if floor]
+        metadata = [output.get("metadata", {}) for output in outputs(self.notebook.cells)]
+        return [
+            round(one["noise_floor"]["p50"] * 1000, 1) for one in metadata if "noise_floor" in one
+        ]
 
 
 def is_control(output: Any) -> bool:
@@ -143,12 +140,14 @@ def is_control(output: Any) -> bool:
     )
 
 
-def shown(cell: Any, tag: str | None = None) -> list[str]:
-    """What a cell, if it is tagged so, has put out as HTML."""
-    if tag is not None and tag not in tags(cell):
-        return []
-    data = [output.get("data", {}) for output in cell.get("outputs", [])]
-    return [one["text/html"] for one in data if "text/html" in one]
+def outputs(cells: Iterable[Any]) -> Iterator[Any]:
+    return (output for cell in cells for output in cell.get("outputs", []))
+
+
+def shown(cells: Iterable[Any]) -> Iterator[str]:
+    """What cells have put out as HTML."""
+    data = (output.get("data", {}) for output in outputs(cells))
+    return (one["text/html"] for one in data if "text/html" in one)
 
 
 def render(to: Path) -> list[Path]:
@@ -167,27 +166,21 @@ def render(to: Path) -> list[Path]:
     }
     pages = {lesson.source: lesson.page for group in by_language.values() for lesson in group}
     written = {}
-    for language, lessons in by_language.items():
-        other = OTHER[language]
+    for language, other in zip(LANGUAGES, reversed(LANGUAGES), strict=True):
+        lessons = by_language[language]
         twins = {twin.path.stem: twin for twin in by_language[other]}
         around = zip([None, *lessons], lessons, [*lessons[1:], None], strict=False)
         for before, lesson, after in around:
             written[lesson.page] = PAGES.get_template("lesson.html.j2").render(
-                language=language,
-                lesson=lesson,
+                language=language, lesson=lesson, before=before, after=after,
                 twin=twins.get(lesson.path.stem),
-                before=before,
-                after=after,
                 relinked=partial(relinked, page=lesson.page, pages=pages),
-            )
+            )  # fmt: skip
         written[INDEX.of(language)] = PAGES.get_template("index.html.j2").render(
-            language=language,
-            other=other,
-            lessons=lessons,
-            facts=facts,
+            language=language, other=other, lessons=lessons, facts=facts,
             floor=noise_floor(lessons),
             relinked=partial(relinked, page=INDEX.of(language), pages=pages),
-        )
+        )  # fmt: skip
     for stale in (path for language in LANGUAGES for path in (to / language).glob("*.html")):
         stale.unlink()
     for page, html in written.items():
@@ -215,8 +208,7 @@ def relinked(html: str, lesson: Lesson, page: str, pages: Mapping[str, str]) -> 
         leads_to = pages.get(posixpath.normpath(place))
         if leads_to is None:
             return text
-        return (
-            f'<a href="{posixpath.relpath(leads_to, posixpath.dirname(page))}{anchor}">{text}</a>'
-        )
+        way = posixpath.relpath(leads_to, posixpath.dirname(page))
+        return f'<a href="{way}{anchor}">{text}</a>'
 
     return Markup(LINK.sub(new_link, html))

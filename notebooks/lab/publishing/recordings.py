@@ -36,39 +36,32 @@ class ReadmeFigure(NamedTuple):
 
 FIGURES = {
     "answer-first": ReadmeFigure("01_answer_first", ("trace",), draw_timeline),
-    "sequence": ReadmeFigure(
-        "01_answer_first", ("trace",), lambda traces: draw_sequence(traces[0])
-    ),
+    "sequence": ReadmeFigure("01_answer_first", ("trace",), lambda one: draw_sequence(one[0])),
     "inline-or-background": ReadmeFigure(
-        "01_answer_first",
-        ("background", "inline"),
+        "01_answer_first", ("background", "inline"),
         lambda background, inline: draw_scatter(background=background, inline=inline),
     ),
     "one-after-another": ReadmeFigure(
-        "02_one_after_another",
-        ("by_number",),
+        "02_one_after_another", ("by_number",),
         lambda traces: draw_growth({len(trace.tasks): trace for trace in traces}),
     ),
     "heartbeat": ReadmeFigure(
-        "03_loop_or_thread",
-        ("beats.plain", "beats.friendly", "beats.blocking"),
-        lambda plain, friendly, blocking: draw_heartbeat(
-            {"plain": plain, "friendly": friendly, "blocking": blocking}
+        "03_loop_or_thread", ("beats.plain", "beats.friendly", "beats.blocking"),
+        lambda *beats: draw_heartbeat(
+            dict(zip(("plain", "friendly", "blocking"), beats, strict=True))
         ),
     ),
     "failure": ReadmeFigure(
-        "05_when_a_task_fails",
-        ("failing", "neighbour"),
-        lambda failing, neighbour: draw_timeline([*failing, *neighbour]),
+        "05_when_a_task_fails", ("failing", "neighbour"),
+        lambda failing, neighbour: draw_timeline(failing + neighbour),
     ),
     "sigterm": ReadmeFigure("06_stop_the_server", ("sigterm",), draw_lanes),
     "killed-worker": ReadmeFigure("08_hand_over_to_a_queue", ("unlucky",), draw_timeline),
     "workers": ReadmeFigure(
-        "08_hand_over_to_a_queue",
-        ("waiting",),
+        "08_hand_over_to_a_queue", ("waiting",),
         lambda waiting: draw_growth(dict(zip((1, 2, 4), waiting, strict=True)), "workers"),
     ),
-}
+}  # fmt: skip
 LESSONS = sorted({figure.lesson for figure in FIGURES.values()})
 
 
@@ -110,10 +103,8 @@ def recorded(notebook: nbformat.NotebookNode, lesson: str, to: Path) -> nbformat
 
     to: the folder with one folder for each lesson.
     """
-    code = (
-        "from lab.publishing.recordings import keep\n"
-        f"keep(globals(), {sorted(names_of(lesson))}, {str(to / lesson)!r})"
-    )
+    arguments = f"globals(), {sorted(names_of(lesson))}, {str(to / lesson)!r}"
+    code = f"from lab.publishing.recordings import keep\nkeep({arguments})"
     longer = copy.deepcopy(notebook)
     longer.cells.append(nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
     return longer
