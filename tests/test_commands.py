@@ -51,6 +51,35 @@ def test_a_source_that_cannot_be_built_is_named_without_a_traceback(
     assert capsys.readouterr().err == "01_x.py, cell 3: prose stands in pairs\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "lesson"),
+    [
+        ([], None),
+        (["5"], "05_when_a_task_fails"),
+        (["05"], "05_when_a_task_fails"),
+        (["05_when_a_task_fails"], "05_when_a_task_fails"),
+    ],
+)
+def test_a_lesson_is_recorded_by_its_number_or_name(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], lesson: str | None
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(commands, "record", lambda given: asked.append(given) or 0)
+    assert commands.main(["record", *typed]) == 0
+    assert asked == [lesson]
+
+
+@pytest.mark.parametrize("typed", ["04", "when_a_task_fails", ""])
+def test_a_lesson_that_cannot_be_recorded_is_told_those_that_can(
+    typed: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        commands.main(["record", typed])
+    said = capsys.readouterr().err
+    assert f"no lesson {typed!r}" in said
+    assert "01_answer_first, 02_one_after_another, " in said
+
+
 def test_a_report_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert commands.main(["report", "--again", "--to", str(tmp_path)]) == 1
     assert "no run stands in" in capsys.readouterr().out

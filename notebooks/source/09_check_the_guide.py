@@ -169,7 +169,12 @@ def in_pool():
 
 
 web, service = serve(app), serve(server.app)
+
+# %% lang="en"
 guide = Guide()
+
+# %% lang="zh"
+guide = Guide(language="zh")
 
 # %% [markdown] lang="en"
 # Some tests need a caller who sends and does not wait, and a look at whether an answer has come.

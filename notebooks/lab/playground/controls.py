@@ -184,7 +184,7 @@ def drawn(run: Run) -> Drawing:
 def figure(run: Run, drawing: Drawing) -> str:
     """A drawing below its title, its room kept while the picture is replaced."""
     width, height = drawing.figure.get_size_inches() * POINTS
-    image = drawing._repr_mimebundle_()["text/html"]
+    image = drawing._repr_mimebundle_()[0]["text/html"]
     return (
         '<figure style="margin: 0 0 1em">'
         f"<figcaption><b>{escape(str(run.choice))}</b></figcaption>"

@@ -122,6 +122,10 @@ class Web(Sender):
         state = "ended" if self._server.ended else f"{self.url}, {self.floor}"
         return f"<server on {self._server.place}: {state}>"
 
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
+        metadata = {"noise_floor": self.floor._asdict()} if self.floor else {}
+        return {"text/plain": repr(self)}, metadata
+
 
 def _let_go(server: InThread | InOwnProcess, client: httpx.Client) -> None:
     server.drain()

@@ -1,0 +1,18 @@
+"""Holds what the lab says in each of its languages."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LANGUAGES = ("en", "zh")
+
+
+class Text(NamedTuple):
+    """Hold the same text in both languages; without `zh`, in the one that its author writes."""
+
+    en: str
+    zh: str | None = None
+
+    def of(self, language: str) -> str:
+        """Return the text in a language, "en" or "zh"."""
+        return self.zh if language == "zh" and self.zh is not None else self.en
