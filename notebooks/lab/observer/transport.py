@@ -51,7 +51,10 @@ class Reporter:
         self._current: tuple[int, Write] = (0, _full)
 
     def __call__(self, trace_id: str, stamp: str, *seen: Any) -> None:
-        body = marshal.dumps((trace_id, stamp, *seen), _VERSION)
+        try:
+            body = marshal.dumps((trace_id, stamp, *seen), _VERSION)
+        except ValueError:  # no plain data: it must not come between the app and its work
+            return
         record = _HEAD.pack(len(body), crc32(body)) + body
         number, write = self._current
         while len(record) <= FURTHER:

@@ -6,7 +6,7 @@ so order matters: assign the field that marks the end last.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import weakref
 
 from .model import Task, Trace, Traces
@@ -21,21 +21,18 @@ class Ledger:
         self._traces: dict[str, Trace] = {}
         self._tasks: dict[tuple[str, str], Task] = {}
         self._missing: str | None = None
-        self._lock = threading.Lock()
         _ledgers.add(self)
 
     @property
     def traces(self) -> Traces:
-        with self._lock:
-            return Traces(self._traces.values())
+        return Traces(self._traces.values())
 
     def open(self, trace: Trace) -> Trace:
         """Take up a request that is about to be sent."""
         trace.unseen = self._missing
-        with self._lock:
-            self._traces[trace.id] = trace
-            if len(self._traces) > self.limit:
-                self._drop(next(iter(self._traces)))
+        self._traces[trace.id] = trace
+        if len(self._traces) > self.limit:
+            self._drop_oldest()
         return trace
 
     def open_page(self, trace_id: str, received: float, method: str, path: str) -> Page:
@@ -106,10 +103,12 @@ class Ledger:
         if alone and task.added is not None and task.finished is not None:
             self._tasks.pop((trace.id, key), None)
 
-    def _drop(self, trace_id: str) -> None:
-        del self._traces[trace_id]
-        for key in [key for key in self._tasks.copy() if key[0] == trace_id]:
-            self._tasks.pop(key, None)
+    def _drop_oldest(self) -> None:
+        with contextlib.suppress(RuntimeError):  # another thread is at it
+            oldest = next(iter(self._traces))
+            self._traces.pop(oldest, None)
+            for key in [key for key in self._tasks.copy() if key[0] == oldest]:
+                self._tasks.pop(key, None)
 
 
 class Page:

@@ -1,36 +1,43 @@
-"""Waits until traces hold what is waited for."""
+"""Waits until traces hold what is waited for, without a lock that a stamp could meet."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 Until = Callable[[Callable[[], object], float | None], bool]
 
-# Set while somebody waits: who brings stamps from elsewhere then looks for them more often.
+# Set while somebody waits: a reader of other processes' stamps then looks for them more often.
 waited_for = threading.Event()
 
-_changed = threading.Condition()
-_waiting = 0
+# One for each that waits: locked while it sleeps, released to wake it.
+_bells: list[threading.Lock] = []
 
 
 def until(settled: Callable[[], object], timeout: float | None) -> bool:
     """Block until `settled()` holds; False when `timeout` seconds pass first."""
-    global _waiting
-    with _changed:
-        _waiting += 1
-        waited_for.set()
-        try:
-            return bool(_changed.wait_for(settled, timeout))
-        finally:
-            _waiting -= 1
-            if not _waiting:
-                waited_for.clear()
+    end = None if timeout is None else time.monotonic() + timeout
+    bell = threading.Lock()
+    bell.acquire()
+    _bells.append(bell)
+    waited_for.set()
+    try:
+        while not settled():
+            left = -1.0 if end is None else end - time.monotonic()
+            if (end is not None and left <= 0) or not bell.acquire(timeout=left):
+                return bool(settled())
+        return True
+    finally:
+        _bells.remove(bell)
+        if not _bells:
+            waited_for.clear()
 
 
 def wake() -> None:
     """Wake every `until` so that it checks its condition again. Call it after changing a trace."""
-    # Whoever begins to wait after this look sees what has been entered before it.
-    if _waiting:
-        with _changed:
-            _changed.notify_all()
+    if _bells:
+        for bell in tuple(_bells):
+            with contextlib.suppress(RuntimeError):  # it rings already
+                bell.release()
