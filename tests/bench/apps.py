@@ -4,7 +4,7 @@ import threading
 
 from fastapi import BackgroundTasks, FastAPI
 
-from lab.observer.requests import Receive, Scope, Send
+from lab.observer.asgi import Receive, Scope, Send
 
 
 async def empty(scope: Scope, receive: Receive, send: Send) -> None:

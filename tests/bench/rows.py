@@ -19,8 +19,8 @@ import uvicorn
 import server
 from lab import delivery
 from lab.figures import draw_scatter, draw_timeline
+from lab.observer.asgi import Watched
 from lab.observer.hooks import hooked
-from lab.observer.requests import Watched
 from lab.servers.watched_uvicorn import DEFAULTS
 from lab.servers.web import serve
 from lab.traces import Ledger, Trace, Traces

@@ -22,7 +22,7 @@ spec.loader.exec_module(sys.modules["_seen"])
 for file in folder.glob("*.py"):
     importlib.import_module("_seen." + file.stem if file.stem != "__init__" else "_seen")
 from _seen.hooks import hooked
-from _seen.requests import Watched
+from _seen.asgi import Watched
 
 seen = []
 class Page:

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
-from functools import partial
 from typing import Any
 
 import httpx
@@ -30,8 +29,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from lab.observer import hooks
+from lab.observer.asgi import App, Watched
 from lab.observer.hooks import hooked
-from lab.observer.requests import App, Watched
 from lab.servers.web import Web
 from lab.traces import Ledger, Trace, Traces
 
@@ -81,43 +80,6 @@ async def call(app: App, path: str = "/", **scope: Any) -> list[Any]:
 def watched(app: App) -> tuple[Watched, Ledger]:
     ledger = Ledger()
     return Watched(app, ledger.open_page), ledger
-
-
-KINDS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
-    "def": (lambda: BackgroundTask(nothing), "background", "nothing", "thread"),
-    "async": (lambda: BackgroundTask(nothing_async), "background", "nothing_async", "loop"),
-    "partial": (lambda: BackgroundTask(partial(nothing)), "background", "nothing", "thread"),
-    "thread": (lambda: threading.Thread(target=nothing).start(), "thread", "nothing", "thread"),
-    "subclass": (lambda: Worker().start(), "thread", "Worker", "thread"),
-    "timer": (lambda: threading.Timer(0, nothing).start(), "thread", "nothing", "thread"),
-    "create_task": (
-        lambda: asyncio.create_task(nothing_async()), "create_task", "nothing_async", "loop"),
-    "to_thread": (
-        lambda: asyncio.ensure_future(asyncio.to_thread(partial(nothing))),
-        "executor", "nothing", "thread"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_way_of_leaving_work_behind_is_seen_where_it_runs(serving: Serving, kind: str) -> None:
-    leave, runner, name, where = KINDS[kind]
-
-    async def endpoint(request: Request) -> Response:
-        left = leave()
-        if isinstance(left, asyncio.Future):
-            await left
-        return Response(background=left if isinstance(left, BackgroundTask) else None)
-
-    web = serving(Starlette(routes=[Route("/", endpoint)]))
-    trace = web.get("/").wait(5)
-    (task,) = trace.tasks
-    assert (task.runner, task.name, task.state) == (runner, name, "finished")
-    assert task.where is not None
-    assert task.where.partition(" ")[0] == where
-    assert task.added is not None
-    assert task.started is not None
-    assert task.finished is not None
-    assert task.added <= task.started <= task.finished
 
 
 def test_work_in_pools_is_seen_and_the_pools_own_workers_are_not(serving: Serving) -> None:
@@ -434,8 +396,9 @@ def test_watching_changes_nothing(fail: str) -> None:
     assert observed == alone
     assert "cancelled" in observed
     (trace,) = ledger.traces
-    assert [task.state for task in trace.tasks if task.runner == "create_task"] == [
-        "cancelled", "cancelled", "finished",
+    assert [(task.name, task.state) for task in trace.tasks if task.runner == "create_task"] == [
+        ("cancelled", "cancelled"), ("nothing_async", "never ran"), ("boom", "failed"),
+        ("get", "finished"), ("sleep", "finished"),
     ]  # fmt: skip
 
 

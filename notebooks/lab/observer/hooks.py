@@ -7,7 +7,6 @@ request makes, it does nothing else. To see one more kind of work, write its hoo
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import importlib
@@ -25,10 +24,12 @@ from concurrent.futures import (
 from time import perf_counter
 from typing import Any
 
-from .names import describe
+from .handing import handed_over_by_reader
+from .loops import hook_loops, unhook_loops
+from .names import describe, name_of, plain
 from .queue_worker import TICKET
 from .requests import Request, current
-from .work import InProcess, StampedCoroutine, in_thread, on_behalf_of, on_loop
+from .work import InProcess, in_thread, on_behalf_of, on_loop
 
 Hook = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -64,8 +65,8 @@ def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
 def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
     def start(self: threading.Thread) -> None:
         request = current.get()
-        work = _work_of(self)
-        if request is None or work is None or self.ident is not None:
+        work = None if request is None else _work_of(self)
+        if request is None or work is None or self.ident is not None or not handed_over_by_reader():
             original(self)
             return
         key = request.add(work, "thread")
@@ -106,20 +107,37 @@ def _work_of(thread: threading.Thread) -> Any:
     return None if package in {"anyio", "asyncio", "concurrent", "multiprocessing"} else work
 
 
-def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
-    def create_task(coro: Any, **options: Any) -> Any:
-        request = current.get()
-        if request is not None and asyncio.iscoroutine(coro):
-            coro = StampedCoroutine(coro, request, request.add(coro, "create_task"))
-        return original(coro, **options)
+def _looks_up(fn: Any) -> bool:
+    """Whether a loop asks for an address, as it does for every connection."""
+    return getattr(fn, "__module__", None) == "socket"
 
-    return create_task
+
+def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def run_sync(func: Any, *args: Any, **options: Any) -> Any:
+        request = current.get()
+        if request is None or not handed_over_by_reader():
+            return await original(func, *args, **options)
+        key = request.add(func, "executor")
+        stamped, begun = in_thread(func, request, key), threading.Event()
+
+        def work(*given: Any) -> Any:
+            begun.set()
+            return stamped(*given)
+
+        try:
+            return await original(work, *args, **options)
+        except BaseException as error:
+            if not begun.is_set():
+                request.drop(key, error)
+            raise
+
+    return run_sync
 
 
 def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         request = current.get()
-        if request is None or getattr(fn, "__module__", None) == "socket":
+        if request is None or _looks_up(fn) or not handed_over_by_reader():
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "executor")
         work = on_behalf_of(request, in_thread(fn, request, key))
@@ -134,7 +152,7 @@ def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., An
 def _submit_to_processes(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ProcessPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         request = current.get()
-        if request is None or request.reporter is None:
+        if request is None or request.reporter is None or not handed_over_by_reader():
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "process")
         call = functools.partial(fn, *args, **kwargs)
@@ -149,7 +167,7 @@ def _submit_to_processes(original: Callable[..., Future[Any]]) -> Callable[..., 
 def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
     def send_task(self: Any, name: str, *args: Any, **options: Any) -> Any:
         request = current.get()
-        if request is None:
+        if request is None or not handed_over_by_reader():
             return original(self, name, *args, **options)
         shown = name.rpartition(".")[2]
         key = request.add(shown, "queue")
@@ -165,14 +183,22 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
     return send_task
 
 
+def _line(record: logging.LogRecord) -> str:
+    """What a log record says; logging never raises, whatever was logged, nor may this."""
+    try:
+        text = plain(record.getMessage()).strip()
+    except Exception:  # of the app: arguments that do not fit, or that cannot be shown
+        text = f"{name_of(record.msg)} [cannot be shown]"
+    line = f"{record.levelname} {record.name}: {text[:LONGEST_LINE]}"
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    return line if error is None else f"{line} ({describe(error)[:LONGEST_LINE]})"
+
+
 def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         request = current.get()
         if request is not None:
-            line = f"{record.levelname} {record.name}: {record.getMessage().strip()[:LONGEST_LINE]}"
-            if record.exc_info and record.exc_info[1] is not None:
-                line += f" ({describe(record.exc_info[1])[:LONGEST_LINE]})"
-            request.page.line(line)
+            request.page.line(_line(record))
             if not self.hasHandlers():  # the trace has the line; stderr need not repeat it
                 return
         original(self, record)
@@ -185,8 +211,7 @@ _HOOKS: list[tuple[str, str, str, Hook]] = [
     ("starlette.background", "BackgroundTask", "__init__", _init_background_task),
     ("starlette.background", "BackgroundTask", "__call__", _call_background_task),
     ("threading", "Thread", "start", _start_thread),
-    ("asyncio", "", "create_task", _create_task),
-    ("asyncio.tasks", "", "create_task", _create_task),
+    ("anyio.to_thread", "", "run_sync", _run_sync),
     ("concurrent.futures", "ThreadPoolExecutor", "submit", _submit_to_threads),
     ("concurrent.futures", "ProcessPoolExecutor", "submit", _submit_to_processes),
     ("celery", "Celery", "send_task", _send_task),
@@ -214,6 +239,7 @@ def hooked() -> Iterator[None]:
 
 
 def _hook() -> None:
+    hook_loops()
     with contextlib.suppress(ImportError):
         # Imported later, it would keep a hooked create_task.
         importlib.import_module("anyio._backends._asyncio")
@@ -233,6 +259,7 @@ def places() -> Iterator[tuple[Any, str, Hook]]:
 
 
 def _unhook() -> None:
+    unhook_loops()
     for (owner, name), original in _hooked.items():
         setattr(owner, name, original)
     _hooked.clear()

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
 LONGEST = 4000
 
 
+# Coroutines that run somebody's function, and where among their variables they have it.
+_RUN_FOR_OTHERS: dict[str, Callable[[Any], Any]] = {
+    "to_thread": lambda seen: seen["func"],  # asyncio
+    "_run_coro": lambda seen: seen["self"]._coro,  # anyio
+    "_run_wrapped_task": lambda seen: seen["coro"],  # anyio before 4.14
+}
+
+
 def unwrapped(func: Any) -> Any:
-    """The function that somebody wrote, out of the partials around it."""
-    while isinstance(func, functools.partial):
-        # asyncio.to_thread makes a function `context.run(function)`.
-        in_context = isinstance(getattr(func.func, "__self__", None), Context)
-        func = func.args[0] if in_context else func.func
-    return func
+    """The function that somebody wrote, out of the partials and coroutines around it."""
+    while True:
+        if isinstance(func, functools.partial):
+            # asyncio.to_thread makes a function `context.run(function)`.
+            in_context = isinstance(getattr(func.func, "__self__", None), Context)
+            func = func.args[0] if in_context else func.func
+        elif inspect.iscoroutine(func) and func.cr_code.co_name in _RUN_FOR_OTHERS:
+            frame: Any = func.cr_frame
+            try:
+                func = _RUN_FOR_OTHERS[func.cr_code.co_name](frame.f_locals)
+            except (AttributeError, KeyError):  # another of that name, or another version
+                return func
+        else:
+            return func
 
 
 def name_of(func: Any) -> str:

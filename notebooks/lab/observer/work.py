@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import Any
@@ -101,43 +101,3 @@ class InProcess:
 
 def _arrived(call: bytes, trace_id: str, key: str, report: Reporter) -> InProcess:
     return InProcess(ForkingPickler.loads(call), trace_id, key, report)
-
-
-class StampedCoroutine(Coroutine[Any, Any, Any]):
-    """A coroutine that stamps its first step and its end.
-
-    A wrapping `async def` would leave the inner one never awaited when its task is cancelled
-    before the first step.
-    """
-
-    def __init__(self, coro: Any, request: Request, key: str) -> None:
-        self.__name__ = coro.__name__
-        self.__qualname__ = coro.__qualname__
-        self._coro = coro
-        self._stamp = Stamp(request.page, key, "loop")
-        self._started = False
-
-    def send(self, value: Any) -> Any:
-        if not self._started:
-            self._started = True
-            self._stamp.__enter__()
-        return self._step(self._coro.send, value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._step(self._coro.throw, *error)
-
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return step(*args)
-        except StopIteration:
-            self._stamp.__exit__(None, None, None)
-            raise
-        except BaseException as error:
-            self._stamp.__exit__(type(error), error, None)
-            raise
-
-    def close(self) -> None:
-        self._coro.close()
-
-    def __await__(self) -> Generator[Any]:
-        yield from self._coro.__await__()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uvicorn.server import HANDLED_SIGNALS
 
 from ..lifeline import Child, end_group
-from ..observer.requests import App
+from ..observer.asgi import App
 from ..traces import Ledger, until
 from ..traces.waiting import wake
 from .collector import Collector

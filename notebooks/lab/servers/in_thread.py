@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from uvicorn.importer import import_from_string
 
+from ..observer.asgi import App
 from ..observer.hooks import hooked
-from ..observer.requests import App
 from ..traces import Ledger, until
 from .collector import Collector
 from .watched_uvicorn import Server, why_not

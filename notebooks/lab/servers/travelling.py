@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 from uvicorn.importer import import_from_string
 
-from ..observer.requests import App
+from ..observer.asgi import App
 
 
 class AppPickler(cloudpickle.CloudPickler):  # type: ignore[misc]

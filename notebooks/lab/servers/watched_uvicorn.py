@@ -8,7 +8,7 @@ from typing import Any
 import anyio.to_thread
 import uvicorn
 
-from ..observer.requests import App, OpenPage, Receive, Scope, Send, Watched
+from ..observer.asgi import App, OpenPage, Receive, Scope, Send, Watched
 from ..observer.transport import Reporter
 
 PROBE = "/.lab/probe"

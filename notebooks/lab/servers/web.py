@@ -11,7 +11,7 @@ import httpx
 
 from ..clients.sender import Sender
 from ..clients.wire import current_trace
-from ..observer.requests import App
+from ..observer.asgi import App
 from ..traces import Floor, Ledger, Trace, Traces
 from .in_kernel import InKernel
 from .in_process import InOwnProcess

@@ -1,0 +1,109 @@
+"""Stamps a request's moments on the server: wraps any ASGI app, and answers as that does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any
+
+from .loops import running_loop
+from .names import plain
+from .pages import TRACE_HEADER, Page
+from .requests import Request, current, new_key
+from .transport import Reporter
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+OpenPage = Callable[[str, float, str, str], Page]
+
+_TRACE_HEADER = TRACE_HEADER.encode()
+
+
+class Watched:
+    """An ASGI app that behaves as the one it wraps, and has each request stamped."""
+
+    def __init__(self, app: App, open_page: OpenPage, reporter: Reporter | None = None) -> None:
+        self.app = app
+        self.open_page = open_page
+        self.reporter = reporter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received = perf_counter()
+        trace_id, scope = take_trace_id(scope)
+        loop = running_loop()
+        page = self.open_page(trace_id, received, scope["method"], plain(scope["path"]))
+        token = current.set(Request(trace_id, page, self.reporter))
+        try:
+            await self.app(scope, receive, Response(page, send, scope["method"]).send)
+        except BaseException:
+            # `current` stays, and the stamp waits for the next turn of the loop: what the server
+            # logs of the error is written for this request, and before it counts as over.
+            if loop is None:
+                page.returned(perf_counter())
+            else:
+                loop.call_soon(page.returned, perf_counter())
+            raise
+        current.reset(token)
+        page.returned(perf_counter())
+
+
+class Response:
+    """Stamps a response as it is sent: over when all the bytes that it declares are handed over.
+
+    An old middleware holds the message that ends it back until the background tasks are done, when
+    the client has long had all of it.
+    """
+
+    __slots__ = ("_left", "_method", "_over", "_page", "_send")
+
+    def __init__(self, page: Page, send: Send, method: str) -> None:
+        self._page = page
+        self._send = send
+        self._method = method
+        self._left: int | None = None
+        self._over = False
+
+    async def send(self, message: Message) -> None:
+        await self._send(message)
+        kind = message["type"]
+        if kind == "http.response.start":
+            status = message["status"]
+            self._page.status(status)
+            self._left = self._declared(status, message.get("headers") or ())
+            if self._left == 0:
+                self._responded()
+        elif kind == "http.response.body":
+            if self._left is not None:
+                self._left -= len(message.get("body", b""))
+            if not message.get("more_body", False) or (self._left is not None and self._left <= 0):
+                self._responded()
+
+    def _declared(self, status: int, headers: Any) -> int | None:
+        """How many bytes of a body are to come; None when the head does not say."""
+        if self._method == "HEAD" or status in (204, 304):
+            return 0
+        for name, value in headers:
+            if name.lower() == b"content-length" and value.isdigit():
+                return int(value)
+        return None
+
+    def _responded(self) -> None:
+        if not self._over:
+            self._over = True
+            self._page.responded(perf_counter())
+
+
+def take_trace_id(scope: Scope) -> tuple[str, Scope]:
+    """The id that the lab's client gave a request, and the scope without it."""
+    headers = scope["headers"]
+    for name, value in headers:
+        if name == _TRACE_HEADER:
+            rest = [header for header in headers if header[0] != _TRACE_HEADER]
+            return value.decode("latin-1"), {**scope, "headers": rest}
+    return new_key(), scope

@@ -1,0 +1,50 @@
+"""Tells who hands work over: the reader's code, or a framework or server for itself.
+
+Where the function was written says nothing: the reader may hand over `time.sleep`, and a framework
+the reader's endpoint. The frame from which it was handed over decides.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+
+OWN: set[str] = set()
+"""Packages that are the reader's wherever they are installed: that of the watched app."""
+
+_PATHS = sysconfig.get_paths()
+_LIBRARY = tuple({_PATHS["stdlib"] + os.sep, _PATHS["platstdlib"] + os.sep, "<frozen "})
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+_by_file: dict[str, bool | None] = {}
+
+
+def handed_over_by_reader() -> bool:
+    """Whether the call that a hook has taken comes from the reader's own code."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file not in _by_file:
+            _by_file[file] = _readers(file)
+        answer = _by_file[file]
+        if answer is not None:
+            return answer
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _readers(file: str) -> bool | None:
+    """Whether a file is the reader's; None for one that only passes work on."""
+    if file.startswith(_HERE):
+        return None
+    for folder in _INSTALLED:
+        _, found, inside = file.rpartition(folder)
+        if found:
+            package, _, module = inside.partition(os.sep)
+            if package.removesuffix(".py") in OWN:
+                return True
+            passes_on = package == "anyio" or (package, module) == ("starlette", "concurrency.py")
+            return None if passes_on else False
+    return None if file.startswith(_LIBRARY) else True

@@ -1,0 +1,121 @@
+"""Stamps the tasks of an event loop: whatever makes one asks the loop, so the loop is hooked.
+
+The coroutine and the task stay as they are. A task's start is stamped by a callback that the loop
+runs right before the task's first step, its end when the loop tells of it, at the end of that turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from .handing import handed_over_by_reader
+from .names import describe
+from .requests import Request, current
+
+_hooked: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_pending: set[LoopTask] = set()
+_in_place = False
+
+
+def hook_loops() -> None:
+    """From now on, hook each loop that serves a watched request."""
+    global _in_place
+    _in_place = True
+
+
+def unhook_loops() -> None:
+    """Leave all loops as they were."""
+    global _in_place
+    _in_place = False
+    for loop in list(_hooked):
+        loop.__dict__.pop("create_task", None)
+    _hooked.clear()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The asyncio loop that runs here, hooked if it is to be; None under another library."""
+    loop = asyncio._get_running_loop()
+    if loop is not None and _in_place and loop not in _hooked:
+        original = loop.create_task
+        # An instance's attribute stays when the app sets a task factory; a factory would be lost.
+        loop.__dict__["create_task"] = functools.wraps(original)(_create_task(loop, original))
+        _hooked.add(loop)
+    return loop
+
+
+def _create_task(loop: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    def create_task(coro: Any, **options: Any) -> Any:
+        request = current.get()
+        if request is None or not handed_over_by_reader():
+            return original(coro, **options)
+        made = LoopTask(request, request.add(coro, "create_task"))
+        before = perf_counter()
+        start = loop.call_soon(made.begins)
+        try:
+            task = original(coro, **options)
+        except BaseException as error:
+            start.cancel()
+            request.drop(made.key, error)
+            raise
+        made.follow(task)
+        if has_begun(coro):  # an eager task runs within the call that makes it
+            start.cancel()
+            made.begins(before)
+        if task.done():
+            made.ends(task)
+        else:
+            task.add_done_callback(made.ends)
+        return task
+
+    return create_task
+
+
+def has_begun(coro: Any) -> bool:
+    return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) != inspect.CORO_CREATED
+
+
+class LoopTask:
+    """The stamps of one task of a loop."""
+
+    def __init__(self, request: Request, key: str) -> None:
+        self.key = key
+        self._request = request
+        self._begun = False
+        self._task: weakref.ref[Any] | None = None
+
+    def follow(self, task: Any) -> None:
+        """Learn of the task's end, even when nobody keeps it and it is destroyed."""
+        self._task = weakref.ref(task, self._destroyed)
+        _pending.add(self)
+
+    def begins(self, at: float | None = None) -> None:
+        task = self._task and self._task()
+        # One that is cancelled before its first step never runs a line.
+        if not self._begun and not getattr(task, "_must_cancel", False):
+            self._begun = True
+            self._request.page.started(self.key, at or perf_counter(), "loop")
+
+    def ends(self, task: Any) -> None:
+        at = perf_counter()
+        _pending.discard(self)
+        if task.cancelled():
+            cancelled = asyncio.CancelledError()
+            if self._begun:
+                self._request.page.finished(self.key, at, describe(cancelled))
+            else:
+                self._request.drop(self.key, cancelled)
+            return
+        # Asked for by its method, the error would count as retrieved.
+        error = getattr(task, "_exception", None)
+        self._request.page.finished(self.key, at, None if error is None else describe(error))
+
+    def _destroyed(self, _: object) -> None:
+        if self in _pending:
+            _pending.discard(self)
+            self._request.page.gone(self.key, perf_counter(), "destroyed while it was pending")
