@@ -57,7 +57,7 @@ def test_a_start_after_the_effect_is_no_attempt(effects: Effects) -> None:
     assert effects.starts == {"a": 2}
 
 
-def test_what_lies_aside_can_be_looked_at_and_readmitted(effects: Effects) -> None:
+def test_deliveries_set_aside_can_be_listed_and_readmitted(effects: Effects) -> None:
     body = json.dumps({"名": [1, None, "\ud800"]})
     for _ in range(3):
         effects.begin("a", "w1")
@@ -69,11 +69,11 @@ def test_what_lies_aside_can_be_looked_at_and_readmitted(effects: Effects) -> No
     assert effects.begin("a", "w1").attempt == 1
     effects.forget(aside)
     assert effects.aside == []
-    with pytest.raises(KeyError, match="no delivery 'a' lies aside"):
+    with pytest.raises(KeyError, match="delivery 'a' is not set aside"):
         effects.readmit("a")
 
 
-def test_forgetting_spares_what_has_been_set_aside_anew(effects: Effects) -> None:
+def test_forget_keeps_a_delivery_that_was_set_aside_again(effects: Effects) -> None:
     effects.set_aside("a", "first", {}, "1")
     readmitted = effects.readmit("a")
     effects.set_aside("a", "second", {}, "1")

@@ -1,4 +1,4 @@
-"""Waits until traces hold what is waited for."""
+"""Waits until a condition on traces holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _waiting = 0
 
 
 def until(settled: Callable[[], bool], timeout: float | None) -> bool:
-    """Block until `settled()` holds; False when `timeout` seconds pass first."""
+    """Block until `settled()` holds; return False when `timeout` seconds pass first."""
     global _waiting
     with _changed:
         _waiting += 1
@@ -24,7 +24,7 @@ def until(settled: Callable[[], bool], timeout: float | None) -> bool:
 
 def wake() -> None:
     """Wake every `until` so that it checks its condition again. Call it after changing a trace."""
-    # Whoever begins to wait after this look sees what has been entered before it.
+    # A thread that begins to wait after this check sees all that was entered before it.
     if _waiting:
         with _changed:
             _changed.notify_all()
