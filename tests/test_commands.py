@@ -34,13 +34,13 @@ def test_without_a_command_the_lab_opens_and_options_go_on_to_jupyter(
 
 
 @pytest.mark.parametrize("typed", [["build", "--no"], ["report", "x"], ["nonsense"]])
-def test_what_is_not_understood_is_said(typed: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_wrong_arguments_show_the_usage(typed: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
         commands.main(typed)
     assert "usage: python -m lab" in capsys.readouterr().err
 
 
-def test_a_source_that_cannot_be_built_is_named_without_a_traceback(
+def test_a_build_error_is_printed_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def build() -> list[Path]:
@@ -51,7 +51,7 @@ def test_a_source_that_cannot_be_built_is_named_without_a_traceback(
     assert capsys.readouterr().err == "01_x.py, cell 3: prose stands in pairs\n"
 
 
-def test_a_report_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_report_again_without_a_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert commands.main(["report", "--again", "--to", str(tmp_path)]) == 1
     assert "holds no run" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 # In English as a learner meets it, in Chinese with the exercises solved.
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
-def test_it_runs(source: Path, language: str) -> None:
+def test_every_notebook_runs_without_error_or_stderr(source: Path, language: str) -> None:
     solved = language == "zh"
     notebook = make(source, language, solved=solved)
     problem = execute(notebook, folder(language, NOTEBOOKS))
@@ -44,7 +44,7 @@ def checked(notebook: nbformat.NotebookNode) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
-def test_each_exercise_has_its_check(source: Path) -> None:
+def test_each_exercise_is_followed_by_its_check(source: Path) -> None:
     code = [cell for cell in make(source, "en", solved=True).cells if cell.cell_type == "code"]
     for number, cell in enumerate(code):
         if "solution" in tags(cell):
