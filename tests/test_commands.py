@@ -90,7 +90,7 @@ def test_jupyterlab_opens_quietly_at_the_first_lesson(tmp_path: Path) -> None:
 
 
 def server_of(runtime: Path, lab: subprocess.Popen) -> dict[str, str]:
-    """What JupyterLab writes down of itself when it listens."""
+    """Return the description that JupyterLab writes once it listens."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and lab.poll() is None:
         for path in runtime.glob("jpserver-*.json"):

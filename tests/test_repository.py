@@ -1,4 +1,4 @@
-"""What the repository promises of itself: its commands, its sources, its tools."""
+"""The promises of the repository: its commands, its sources, its tools."""
 
 import ast
 import os

@@ -29,7 +29,7 @@ PAUSE = 1.0
 
 
 class TooManyAttempts(Exception):
-    """A delivery has ended its worker as often as it may."""
+    """A delivery has ended its worker in as many attempts as are allowed."""
 
 
 app = celery_app(*broker_and_queue(), settings().longest_work)

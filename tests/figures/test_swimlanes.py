@@ -33,7 +33,7 @@ def words(drawing: Drawing) -> list[str]:
 
 
 def marks(drawing: Drawing) -> list[float]:
-    """Where the ruled lines stand that mark what befell the server."""
+    """Return the places of the lines that mark the signals and the exit."""
     lines = drawing.figure.axes[0].lines
     upright = [line for line in lines if list(line.get_ydata()) == [0, 1]]
     return [round(line.get_xdata()[0], 6) for line in upright]

@@ -1,4 +1,4 @@
-"""A check tells what holds and what is missing, and never raises."""
+"""A check shows which conditions hold and what the others lack, and never raises."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn

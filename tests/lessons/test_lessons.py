@@ -20,14 +20,14 @@ def test_every_notebook_runs_without_error_or_stderr(source: Path, language: str
     problem = execute(notebook, folder(language, NOTEBOOKS))
     if problem:
         pytest.fail(f"{source.name}, {problem}", pytrace=False)
-    said = [
+    on_stderr = [
         output.text
         for cell in notebook.cells
         if cell.cell_type == "code" and "stderr" not in tags(cell)
         for output in cell.outputs
         if output.get("name") == "stderr"
     ]
-    assert said == []
+    assert on_stderr == []
     for lines in checked(notebook):
         missed = [line for line in lines if not line.startswith("✓ ")]
         assert lines
@@ -35,7 +35,7 @@ def test_every_notebook_runs_without_error_or_stderr(source: Path, language: str
 
 
 def checked(notebook: nbformat.NotebookNode) -> list[list[str]]:
-    """For each cell that checks an exercise, what it says."""
+    """Return the output of each cell that checks an exercise, by line."""
     return [
         [line for output in cell.outputs for line in output.text.splitlines()]
         for cell in notebook.cells

@@ -41,7 +41,7 @@ def web() -> Iterator[Web]:
 
 
 def ran(traces: Traces) -> list[Any]:
-    """What can be compared between two runs: no moments, no order among parallel pieces."""
+    """Return what two runs must share: no moments, no order among parallel tasks."""
     return [
         (trace.status, [(task.name, task.runner, task.state) for task in trace.tasks])
         for trace in traces

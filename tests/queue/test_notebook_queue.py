@@ -1,4 +1,4 @@
-"""The webhook handed over to a task queue: accepted, done, refused; and what ends with it."""
+"""The hand-over of webhooks to a task queue: accepted, done, refused; and the queue's end."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ QUEUE = "/webhook-test/queue"
 
 
 def post(**options: Any) -> httpx.Response:
-    """What the endpoint answers; in memory, since nothing runs behind a refusal."""
+    """Return the endpoint's answer; in memory, since no work follows a refusal."""
 
     async def answer() -> httpx.Response:
         transport = httpx.ASGITransport(server.app)

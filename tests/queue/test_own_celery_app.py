@@ -1,4 +1,4 @@
-"""A reader's own Celery app is watched as it is: who sends, and each start in a worker."""
+"""A reader's own Celery app is watched as it is: each sending, and each start in a worker."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a trace knows, and when it counts as over."""
+"""Traces: their states, when they are over, how they are saved."""
 
 from pathlib import Path
 

@@ -114,14 +114,14 @@ def lines(web):
 
 @pytest.fixture(autouse=True)
 def raised(monkeypatch):
-    """What threads raise."""
+    """The exceptions of threads."""
     seen = []
     monkeypatch.setattr(threading, "excepthook", seen.append)
     return seen
 
 
 def ask(method, path, query=b"", headers=(), parts=(), gone=False):
-    """Call the app as a server would, whatever a client's library would refuse to send."""
+    """Call the app as a server would, even with what a client library would refuse to send."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     if not gone:
         messages.append({"type": "http.request", "body": b"", "more_body": False})

@@ -1,4 +1,4 @@
-"""What a Redis queue has accepted and nobody holds is found, and nothing else."""
+"""The outbox finds accepted deliveries that no worker holds, and no others."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def outbox(url: str) -> Iterator[Outbox]:
 
 
 def lose(client: Any, delivery: str) -> str:
-    """Queue a delivery, and take it as somebody does who then dies."""
+    """Queue a delivery, and take it as a worker does that then dies."""
     message = json.dumps({"headers": {"argsrepr": delivery}, "body": "..."})
     put(client, f"q:{NOTED}", "q:q", delivery, message)
     assert client.rpop("q:q") == message

@@ -65,7 +65,7 @@ def lines():
 
 @pytest.fixture
 def handed_over(monkeypatch):
-    """What reaches the work, in place of the work."""
+    """Replace the work by a list of its arguments."""
     seen = []
 
     def process_and_log_webhook(headers, body, seconds):

@@ -1,4 +1,4 @@
-"""What the environment may set: one class, told in the README, and refused at start when wrong."""
+"""The settings: one class, described in the README; wrong values are refused at the start."""
 
 import os
 import re
@@ -87,10 +87,10 @@ def test_settings_follow_the_current_environment(monkeypatch: pytest.MonkeyPatch
 
 
 def table(page: Path) -> dict[str, tuple[str, str]]:
-    """Each variable in a README: its default and what is said of it."""
+    """Return each variable in a README with its default and its description."""
     text = page.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", text, re.MULTILINE)
-    return {name: (default, said) for name, default, said in rows}
+    return {name: (default, meaning) for name, default, meaning in rows}
 
 
 def default(name: str) -> str:
