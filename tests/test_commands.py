@@ -51,6 +51,35 @@ def test_a_build_error_is_printed_without_a_traceback(
     assert capsys.readouterr().err == "01_x.py, cell 3: prose stands in pairs\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "lesson"),
+    [
+        ([], None),
+        (["5"], "05_when_a_task_fails"),
+        (["05"], "05_when_a_task_fails"),
+        (["05_when_a_task_fails"], "05_when_a_task_fails"),
+    ],
+)
+def test_a_lesson_is_recorded_by_its_number_or_name(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], lesson: str | None
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(commands, "record", lambda given: asked.append(given) or 0)
+    assert commands.main(["record", *typed]) == 0
+    assert asked == [lesson]
+
+
+@pytest.mark.parametrize("typed", ["04", "when_a_task_fails", ""])
+def test_recording_an_unknown_lesson_lists_the_known_ones(
+    typed: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        commands.main(["record", typed])
+    shown = capsys.readouterr().err
+    assert f"no lesson {typed!r}" in shown
+    assert "01_answer_first, 02_one_after_another, " in shown
+
+
 def test_report_again_without_a_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert commands.main(["report", "--again", "--to", str(tmp_path)]) == 1
     assert "holds no run" in capsys.readouterr().out

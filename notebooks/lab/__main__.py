@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .publishing.notebooks import NOTEBOOKS, ROOT, build, make, sources
+from .publishing.notebooks import NOTEBOOKS, ROOT, build, make
 
 FIRST = "/lab/tree/notebooks/01_answer_first.ipynb"
 
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         case "build":
             return write_notebooks()
         case "record":
-            return record()
+            return record(chosen.lesson)
         case "report":
             return write_report(chosen.to, chosen.again)
         case "bench":
@@ -43,7 +43,13 @@ def parser() -> argparse.ArgumentParser:
         help="open JupyterLab at the first lesson (the default); options go on to `jupyter lab`",
     )
     commands.add_parser("build", help="make the notebooks from notebooks/source")
-    commands.add_parser("record", help="run the lessons and keep what they measure in data/")
+    recording = commands.add_parser(
+        "record", help="run lessons, keep what they measure in data/ and draw the README's figures"
+    )
+    recording.add_argument(
+        "lesson", metavar="LESSON", nargs="?", type=recordable,
+        help="by number or name (05, 05_when_a_task_fails); without it, all that have figures",
+    )  # fmt: skip
     report = commands.add_parser("report", help="run all notebooks and write them as HTML pages")
     report.add_argument("--to", type=Path, default=ROOT / "reports", help="the folder to write")
     report.add_argument("--again", action="store_true", help="render the last run, run nothing")
@@ -83,18 +89,33 @@ def write_notebooks() -> int:
     return 0
 
 
-def record() -> int:
-    from .publishing.recordings import draw_all, recorded
+def recordable(given: str) -> str:
+    """Return the lesson with a number or name.
+
+    Raises ArgumentTypeError, which lists the known lessons, for any other.
+    """
+    from .publishing.recordings import LESSONS
+
+    for lesson in LESSONS:
+        if given.zfill(2) in (lesson, lesson[:2]):
+            return lesson
+    raise argparse.ArgumentTypeError(
+        f"no lesson {given!r} that has figures; there are {', '.join(LESSONS)}"
+    )
+
+
+def record(only: str | None) -> int:
+    from .publishing.recordings import LESSONS, draw_all, recorded
     from .publishing.run import execute
 
-    failed = 0
-    for source in sources():
-        print(f"recording {source.stem}", flush=True)
-        kept = recorded(make(source, "en"), ROOT / "data" / "recordings" / source.stem)
-        if problem := execute(kept, NOTEBOOKS):
-            print(f"FAILED {source.stem}, {problem}")
+    recordings, failed = ROOT / "data" / "recordings", 0
+    for lesson in [only] if only else LESSONS:
+        print(f"recording {lesson}", flush=True)
+        notebook = make(NOTEBOOKS / "source" / f"{lesson}.py", "en")
+        if problem := execute(recorded(notebook, lesson, recordings), NOTEBOOKS):
+            print(f"FAILED {lesson}, {problem}")
             failed = 1
-    draw_all(ROOT / "data" / "recordings", ROOT / "data" / "figures")
+    draw_all(recordings, ROOT / "data" / "figures")
     return failed
 
 

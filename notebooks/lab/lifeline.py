@@ -11,7 +11,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, BinaryIO
+
+GROUP_ENDS_WITHIN = 0.5
 
 
 class Child:
@@ -53,8 +56,13 @@ def lifeline() -> BinaryIO:
 def end_group(pid: int) -> None:
     """Kill the processes that are left in a process group, such as a pool's workers.
 
-    pid: of the process that the group is named after.
+    Waits for their end, at most `GROUP_ENDS_WITHIN` seconds. pid: of the process that the group is
+    named after.
     """
     if sys.platform != "win32":
+        end = time.monotonic() + GROUP_ENDS_WITHIN
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+            while time.monotonic() < end:
+                os.killpg(pid, 0)
+                time.sleep(0.001)

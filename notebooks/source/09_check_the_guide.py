@@ -169,7 +169,12 @@ def in_pool():
 
 
 web, service = serve(app), serve(server.app)
+
+# %% lang="en"
 guide = Guide()
+
+# %% lang="zh"
+guide = Guide(language="zh")
 
 # %% [markdown] lang="en"
 # Some tests need a caller that sends and does not wait, and a way to see whether an answer has come.

@@ -9,9 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lab.languages import LANGUAGES
 from lab.publishing.notebooks import (
     EXERCISE,
-    LANGUAGES,
     build,
     folder,
     is_generated,
@@ -55,8 +55,8 @@ def test_a_source_gives_two_notebooks_with_the_same_code(notebooks: Path) -> Non
     english, chinese = (read(folder(one, notebooks) / "01_do.ipynb") for one in LANGUAGES)
     assert english.cells[0].source == "# 1. Do a thing"
     assert chinese.cells[0].source == "# 1. 做一件事"
-    assert [c.source for c in english.cells if c.cell_type == "code"] == ["x = 1", EXERCISE["en"]]
-    assert [c.source for c in chinese.cells if c.cell_type == "code"] == ["x = 1", EXERCISE["zh"]]
+    assert [c.source for c in english.cells if c.cell_type == "code"] == ["x = 1", EXERCISE.en]
+    assert [c.source for c in chinese.cells if c.cell_type == "code"] == ["x = 1", EXERCISE.zh]
     assert [c.id for c in english.cells] == [c.id for c in chinese.cells]
     assert len({c.id for c in english.cells}) == len(english.cells)
 
@@ -91,7 +91,7 @@ def test_prose_without_a_language_goes_to_both(notebooks: Path) -> None:
         assert make(source, language).cells[-1].source == "`x`"
 
 
-def test_code_may_stand_in_a_pair_for_the_sake_of_its_comments(notebooks: Path) -> None:
+def test_code_may_stand_in_a_pair(notebooks: Path) -> None:
     source = notebooks / "source" / "01_do.py"
     pair = SOURCE.replace(
         '# %% tags=["solution"]\nassert x == 1',
@@ -104,6 +104,14 @@ def test_code_may_stand_in_a_pair_for_the_sake_of_its_comments(notebooks: Path) 
         assert [c.id for c in english] == [c.id for c in chinese]
         assert "assert x == 1  # one" in english[-2].source
         assert "assert x == 1  # 一" in chinese[-2].source
+
+
+@pytest.mark.parametrize("partner", ['# %% lang="zh"', '# %% [markdown] lang="zh" tags=["long"]'])
+def test_the_cells_of_a_pair_are_of_one_kind(notebooks: Path, partner: str) -> None:
+    source = notebooks / "source" / "01_do.py"
+    source.write_text(SOURCE.replace('# %% [markdown] lang="zh"', partner), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"01_do\.py, cell 1 .*pairs"):
+        make(source, "en")
 
 
 def test_a_solved_notebook_holds_its_solutions(notebooks: Path) -> None:
@@ -176,12 +184,13 @@ class TestStyle:
                 assert re.search(r"[\u4e00-\u9fff]", other.source), other.source
                 assert not re.search(r"[\u4e00-\u9fff]", one.source), one.source
 
-    def test_the_code_is_the_same_but_for_its_comments(self, source: Path) -> None:
+    def test_the_code_is_the_same_but_for_its_comments_and_language(self, source: Path) -> None:
         english, chinese = (make(source, one, solved=True).cells for one in LANGUAGES)
         for one, other in zip(english, chinese, strict=True):
             assert one.cell_type == other.cell_type
             if one.cell_type == "code":
-                assert tokens(one.source)[0] == tokens(other.source)[0]
+                code = other.source.replace('language="zh"', "")
+                assert tokens(one.source)[0] == tokens(code)[0]
 
     def test_chinese_solutions_are_explained_in_chinese(self, source: Path) -> None:
         for cell in make(source, "zh", solved=True).cells:

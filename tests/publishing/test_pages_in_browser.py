@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lab.publishing.notebooks import LANGUAGES, NOTEBOOKS, folder
+from lab.languages import LANGUAGES
+from lab.publishing.notebooks import NOTEBOOKS, folder
 from lab.publishing.pages import render
 from lab.publishing.run import run
 

@@ -1,15 +1,19 @@
 """The report: pages that need no network, and that one run gives the same each time."""
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from starlette.applications import Starlette
 
 from lab.publishing.notebooks import build
 from lab.publishing.pages import FOLDER, render
 from lab.publishing.run import execute, run
+from lab.servers.web import Web
 
 LESSON = """\
 # %% [markdown] lang="en"
@@ -25,7 +29,9 @@ LESSON = """\
 # %%
 from IPython.display import ProgressBar, display
 from lab import Trace, timeline
-timeline(Trace("1", 0.0, status=202, answered=0.01, responded=0.01, returned=0.02))
+from lab.traces import Floor
+floor = Floor(p50={number}.5e-3, p99=9e-3)
+timeline(Trace("1", 0.0, status=202, answered=0.01, responded=0.01, returned=0.02, floor=floor))
 
 # %% tags=["{tag}"]
 display({{"text/html": '<table><tr><td><a href="01_a.ipynb">verdicts</a></table>'}}, raw=True)
@@ -34,7 +40,6 @@ display({{"text/html": '<table><tr><td><a href="01_a.ipynb">verdicts</a></table>
 slider = {{"application/vnd.jupyter.widget-view+json": {{"model_id": "1"}}}}
 display(slider | {{"text/plain": "Slider()"}}, raw=True)
 display(ProgressBar(3))
-"noise floor {number}.5 ms (p50), 9.0 ms (p99)"
 
 # %%
 {code}
@@ -132,6 +137,13 @@ def test_the_first_page_opens_with_the_verdicts_and_shows_where_they_were_measur
             assert "verdicts" not in lesson
         for fact in ("Python 3.", "starlette", "anyio", "cores", "1.5–2.5 "):
             assert fact in html
+
+
+def test_a_server_looks_as_it_did_and_carries_its_noise_floor(serving: Callable[..., Web]) -> None:
+    web = serving(Starlette())
+    data, metadata = DisplayFormatter().format(web)
+    assert data == {"text/plain": repr(web)}
+    assert metadata == {"noise_floor": {"p50": web.floor.p50, "p99": web.floor.p99}}
 
 
 def test_links_lead_from_page_to_page_and_those_outside_become_text(

@@ -60,8 +60,7 @@ def nothing_left() -> Iterator[None]:
     """After the test there are the threads, children and hooks of before, and no more."""
 
     def there() -> tuple[set[object], list[object], list[object]]:
-        in_place = [getattr(owner, name) for owner, name, _ in hooks.places()]
-        return set(threading.enumerate()), psutil.Process().children(), in_place
+        return set(threading.enumerate()), psutil.Process().children(), [*hooks._hooked]
 
     before = there()
     yield

@@ -5,9 +5,9 @@ CHAOS_ROUNDS sets how many rounds each broker gets; CHAOS_SEED the first round's
 
 import os
 import random
+import signal
 from collections import Counter
 from pathlib import Path
-from signal import SIGKILL
 
 import pytest
 
@@ -69,7 +69,7 @@ def hand_over_and_die() -> dict[str, Trace]:
     web = serve("server:app", on="process")
     deliveries = [delivery("push") for _ in range(EACH)]
     traces = web.burst("/webhook-test/queue", deliveries, at_once=8)
-    web.signal(SIGKILL)
+    web.signal(signal.SIGKILL)
     web.join()
     names = (sent["headers"]["X-GitHub-Delivery"] for sent in deliveries)
     return dict(zip(names, traces, strict=True))

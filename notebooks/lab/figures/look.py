@@ -34,13 +34,19 @@ MANY_MARKS = 2_000
 Draws = ParamSpec("Draws")
 
 
+class Noted(Figure):
+    """A figure with the noise floor that is written into it."""
+
+    floor: Floor | None = None
+
+
 class Drawing:
     """A figure with its content as a sentence, for readers who cannot see it.
 
     alt: that sentence.
     """
 
-    def __init__(self, figure: Figure, alt: str) -> None:
+    def __init__(self, figure: Noted, alt: str) -> None:
         self.figure = figure
         self.alt = alt
 
@@ -68,12 +74,14 @@ class Drawing:
     def __repr__(self) -> str:
         return self.alt
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
         # JupyterLab and nbconvert both turn image/svg+xml into an <img> that has no alt text.
         svg = self.svg
         source = f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
         image = f'<img alt="{escape(self.alt)}" src="{source}" style="max-width: 100%">'
-        return {"text/html": image, "image/svg+xml": svg, "text/plain": self.alt}
+        data = {"text/html": image, "image/svg+xml": svg, "text/plain": self.alt}
+        floor = self.figure.floor
+        return data, {"noise_floor": floor._asdict()} if floor else {}
 
 
 def show(drawing: Drawing) -> None:
@@ -94,12 +102,12 @@ def styled(draw: Callable[Draws, Drawing]) -> Callable[Draws, Drawing]:
 
 def canvas(
     width: float, height: float, left: float, right: float, bottom: float, top: float
-) -> tuple[Figure, Axes]:
+) -> tuple[Noted, Axes]:
     """Return a figure with one plot.
 
     width, height: in inches. left, right, bottom, top: margins, in points.
     """
-    figure = Figure(figsize=(width, height))
+    figure = Noted(figsize=(width, height))
     across, up = width * POINTS, height * POINTS
     return figure, figure.add_axes(
         (left / across, bottom / up, 1 - (left + right) / across, 1 - (bottom + top) / up)
@@ -140,20 +148,24 @@ def label(axes: Axes, text: str, at: tuple[float, float], dx: float, dy: float, 
     return axes.annotate(text, at, (dx, dy), textcoords="offset points", **plain | look)
 
 
-def note(figure: Figure, *parts: str) -> None:
-    """Write small grey text into the lower right corner."""
-    text = " · ".join(part for part in parts if part)
+def note(figure: Noted, *parts: str | Floor | None) -> None:
+    """Write small grey text into the lower right corner, and keep the noise floor."""
+    figure.floor = next((part for part in parts if isinstance(part, Floor)), None)
+    words = (
+        f"noise floor {part.p50 * 1000:.1f} ms" if isinstance(part, Floor) else part
+        for part in parts
+        if part
+    )
     figure.text(
         1 - 6 / (figure.get_figwidth() * POINTS),
         5 / (figure.get_figheight() * POINTS),
-        text, fontsize=7, color=REFERENCE, ha="right", va="bottom",
+        " · ".join(words), fontsize=7, color=REFERENCE, ha="right", va="bottom",
     )  # fmt: skip
 
 
-def floor_of(traces: Iterable[Trace]) -> str:
-    """Return the figure's words on its noise floor; nothing if none was measured."""
-    floors: list[Floor] = [trace.floor for trace in traces if trace.floor is not None]
-    return f"noise floor {max(floor.p50 for floor in floors) * 1000:.1f} ms" if floors else ""
+def floor_of(traces: Iterable[Trace]) -> Floor | None:
+    """Return the noise floor that the figure must state; None if none was measured."""
+    return max((trace.floor for trace in traces if trace.floor is not None), default=None)
 
 
 def in_seconds(span: float) -> str:

@@ -7,6 +7,8 @@ import linecache
 from collections.abc import Callable
 from types import FunctionType
 
+from ..observer.names import describe
+
 
 def check(**conditions: Callable[[], object]) -> None:
     """Print a line for each condition of an exercise: whether it holds, and if not, why not.
@@ -30,21 +32,14 @@ def shortfall(name: str, condition: Callable[[], object]) -> str | None:
         raise
     except NameError as error:
         # The cell above, where the answer belongs, is empty or has not been run.
-        return f"{described(error)} ↑"
+        return f"{on_one_line(error)} ↑"
     except BaseException as error:  # even SystemExit, which would end the kernel
-        outcome = described(error)
+        outcome = on_one_line(error)
     return f"{source_of(name, condition)} → {outcome}"
 
 
-def described(error: BaseException) -> str:
-    """Return an error as one line, even one whose `str` raises."""
-    try:
-        text = " ".join(str(error).split())
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def on_one_line(error: BaseException) -> str:
+    return " ".join(describe(error).split())
 
 
 def source_of(name: str, condition: Callable[[], object]) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
-from pathlib import Path
 from typing import Any
 
+from ..languages import Text
 from ..versions import versions
-from .statements import STATEMENTS, Statement, Text
+from .statements import STATEMENTS, Statement
 
 
 class Verdict(StrEnum):
@@ -116,13 +116,11 @@ class Rows:
 class Guide:
     """The guide's statements in its own order, each with the verdict that this run gives it.
 
-    statements: those of the guide. language: "en" or "zh"; that of the notebook when not given.
+    statements: those of the guide. language: of the words, "en" or "zh".
     """
 
-    def __init__(
-        self, statements: Sequence[Statement] = STATEMENTS, language: str | None = None
-    ) -> None:
-        self.language = language or language_here()
+    def __init__(self, statements: Sequence[Statement] = STATEMENTS, language: str = "en") -> None:
+        self.language = language
         self._rows = {
             statement.key: Row(
                 statement, Verdict.UNCHECKED if statement.measurable else Verdict.UNMEASURED
@@ -174,11 +172,6 @@ class Guide:
         caption = COUNTED.of(self.language).format(number=len(self._rows), counts=told)
         caption += f' <span class="versions">{versions()}</span>'
         return Rows(self._rows.values(), self.language, caption)._repr_html_()
-
-
-def language_here() -> str:
-    """The language of the notebook that asks: its kernel runs in its folder."""
-    return "zh" if Path.cwd().name == "zh" else "en"
 
 
 def marked(text: str) -> str:

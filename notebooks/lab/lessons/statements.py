@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
-class Text(NamedTuple):
-    """A text in both languages; without `zh`, in the language of its author."""
-
-    en: str
-    zh: str | None = None
-
-    def of(self, language: str) -> str:
-        return self.zh if language == "zh" and self.zh is not None else self.en
+from ..languages import Text
 
 
 class Statement(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-import json
 import os
 import socket
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 from .names import describe
 from .transport import Reporter
 
-COLLECTOR = "LAB_COLLECTOR"
+STAMPS = "BACKGROUND_TASKS_LAB_STAMPS"
 TICKET = "lab"
 
 _serial = itertools.count(1)
@@ -30,13 +29,13 @@ _serial = itertools.count(1)
 @functools.cache
 def reporter() -> Reporter | None:
     """Where the stamps of this worker go; None when no notebook has started it."""
-    given = os.environ.get(COLLECTOR)
-    return Reporter(*json.loads(given)) if given else None
+    folder = os.environ.get(STAMPS)
+    return Reporter(folder) if folder else None
 
 
-def collector_variable(report: Reporter) -> dict[str, str]:
+def reporter_variable(report: Reporter) -> dict[str, str]:
     """The variable that tells a worker where its stamps go."""
-    return {COLLECTOR: json.dumps([report.address, report.key])}
+    return {STAMPS: report.folder}
 
 
 def stamped(task: Any) -> Callable[..., Any]:

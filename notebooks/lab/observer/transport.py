@@ -1,41 +1,88 @@
-"""Brings home the stamps of other processes: a server's, a pool's, a queue's workers.
+"""How stamps travel from a watched process to the notebook's: through files in memory.
 
-Each process that reports holds one connection to the notebook's process, over which every
-stamp travels at once: what a killed process had reported is not lost with it.
+Each process appends records to segments of its own, and the notebook reads them. So a stamp waits
+for nobody and takes no lock, wherever it comes: in a signal handler, or in a finalizer within
+another stamp. What a process has written outlives it, however it ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
+import marshal
+import mmap
 import os
-import secrets
-import sys
-import threading
-from collections.abc import Callable
-from multiprocessing.connection import Client, Connection, Listener
+import struct
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
+from zlib import crc32
 
 from .pages import Page
 
+FIRST, FURTHER = 64 * 1024, 1024 * 1024  # bytes: many a pool's process has little to tell
+GLANCE = 4096
+SILENT = "-silent"
+KEPT = 8  # segments that a thread which was held up may still come back from
+
+_HEAD = struct.Struct("<II")
+_VERSION = 2  # of marshal: every CPython reads it
+_numbers = itertools.count(1)
+
 # A request's id, what was seen of it (a method of `Page`), and that method's arguments.
 Enter = Callable[..., None]
+Write = Callable[[bytes], object]
 
 
 class Reporter:
-    """Sends stamps to the process that collects them; may travel to any process of this host."""
+    """Writes stamps for whoever reads `folder`; may travel to any process of this host.
 
-    def __init__(self, address: str, key: str) -> None:
-        self.address = address
-        self.key = key
-        self._connection: Connection | None = None
-        self._pid = 0
-        self._lock = threading.Lock()
+    Without room for another segment it falls silent, says so, and leaves the app alone.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.begin_anew()
+        _reporters.add(self)
+
+    def begin_anew(self) -> None:
+        """Begin with segments of its own: a forked process shares the memory of the old ones."""
+        self._segments: dict[int, Write] = {}
+        self._current: tuple[int, Write] = (0, _full)
 
     def __call__(self, trace_id: str, stamp: str, *seen: Any) -> None:
-        message = json.dumps([trace_id, stamp, *seen]).encode()
-        with self._lock, contextlib.suppress(OSError):  # the collector has gone: nobody to tell
-            self._connected().send_bytes(message)
+        try:
+            body = marshal.dumps((trace_id, stamp, *seen), _VERSION)
+        except ValueError:  # no plain data: it must not come between the app and its work
+            return
+        record = _HEAD.pack(len(body), crc32(body)) + body
+        number, write = self._current
+        while len(record) <= FURTHER:
+            try:
+                # One call that never lets go of the interpreter: records of threads do not mix.
+                write(record)
+                return
+            except ValueError:  # the segment is full
+                number, write = self._segment_after(number)
+
+    def _segment_after(self, number: int) -> tuple[int, Write]:
+        try:
+            path, write = new_segment(self.folder, FURTHER if number else FIRST)
+        except OSError:  # no room, or the notebook has gone with its folder
+            path, write = "", _silence
+            with contextlib.suppress(OSError):
+                name = f"{os.getpid()}{SILENT}"
+                os.close(os.open(os.path.join(self.folder, name), os.O_CREAT, 0o600))
+        # Others may come here at once: all go on in the segment of the first, so that what one
+        # thread writes stays in order.
+        first = self._segments.setdefault(number + 1, write)
+        if first is not write:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        if self._current[0] <= number:
+            self._current = (number + 1, first)
+        self._segments.pop(number - KEPT, None)
+        return number + 1, first
 
     def control(self, what: str, *told: Any) -> None:
         """Tell of this process itself: that it is ready, say."""
@@ -46,14 +93,49 @@ class Reporter:
         self(trace_id, "received", received, method, path)
         return DistantPage(self, trace_id)
 
-    def _connected(self) -> Connection:
-        if self._connection is None or self._pid != os.getpid():  # a fork needs its own
-            self._connection = Client(self.address, authkey=bytes.fromhex(self.key))
-            self._pid = os.getpid()
-        return self._connection
+    def __reduce__(self) -> tuple[type[Reporter], tuple[str]]:
+        return Reporter, (self.folder,)
 
-    def __reduce__(self) -> tuple[type[Reporter], tuple[str, str]]:
-        return Reporter, (self.address, self.key)
+
+def _full(record: bytes) -> None:
+    raise ValueError
+
+
+def _silence(record: bytes) -> None:
+    pass
+
+
+_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for reporter in list(_reporters):
+        reporter.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def new_segment(folder: str, size: int) -> tuple[str, Write]:
+    """A new segment of this process, and what appends to it. Raises OSError without room for it."""
+    name = f"{os.getpid()}-{next(_numbers)}"
+    made, path = os.path.join(folder, f".{name}"), os.path.join(folder, name)
+    file = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        # Room for all of it now: to write into a sparse file on a full disk ends the process.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+        else:
+            os.write(file, bytes(size))
+        write = mmap.mmap(file, size).write
+        os.rename(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise
+    finally:
+        os.close(file)
+    return path, write
 
 
 class DistantPage:
@@ -93,66 +175,37 @@ class DistantPage:
         self._report(self._trace_id, "gone", key, at, error)
 
 
-class Collector:
-    """Receives what reporters send.
+class Segment:
+    """The reading end of a segment."""
 
-    enter: is given each stamp of a request. control: is given what a process tells of itself.
-    """
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.pid = int(os.path.basename(path).partition("-")[0])
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._size = os.fstat(self._file).st_size
+        self._at = 0
 
-    def __init__(self, enter: Enter, control: Enter | None = None) -> None:
-        key = secrets.token_hex(16)
-        # An abstract socket leaves no file behind, however its process ends.
-        address = f"\0background-tasks-lab-{key[:8]}" if sys.platform == "linux" else None
-        self._listener = Listener(address, authkey=bytes.fromhex(key), backlog=64)
-        own_address = self._listener.address
-        self.reporter = Reporter(
-            own_address.decode() if isinstance(own_address, bytes) else str(own_address), key
-        )
-        self._enter = enter
-        self._control = control
-        self._closed = False
-        self._connected = 0
-        self._left = threading.Condition()
-        self._acceptor = threading.Thread(target=self._accept, name="lab collector", daemon=True)
-        self._acceptor.start()
+    def records(self) -> Iterator[tuple[Any, ...]]:
+        """The records that have come since; one that is not whole yet comes another time."""
+        length = GLANCE
+        while self._at < self._size:
+            data, at = self._read(length), 0
+            while at + _HEAD.size <= len(data):
+                size, checksum = _HEAD.unpack_from(data, at)
+                body = data[at + _HEAD.size : at + _HEAD.size + size]
+                if not size or len(body) < size or crc32(body) != checksum:
+                    break
+                at += _HEAD.size + size
+                yield marshal.loads(body)
+            self._at += at
+            if not at:
+                if length == self._size or data[: _HEAD.size] == bytes(_HEAD.size):
+                    return
+                length = self._size  # one long record
 
-    def _accept(self) -> None:
-        while not self._closed:
-            try:
-                connection = self._listener.accept()
-            except Exception:  # a stranger without the key, or one that died while knocking
-                continue
-            with self._left:
-                self._connected += 1
-            threading.Thread(
-                target=self._read, args=(connection,), name="lab collector", daemon=True
-            ).start()
-
-    def _read(self, connection: Connection) -> None:
-        with connection, contextlib.suppress(EOFError, OSError):
-            while True:
-                trace_id, *seen = json.loads(connection.recv_bytes())
-                if trace_id:
-                    self._enter(trace_id, *seen)
-                elif self._control is not None:
-                    self._control(*seen)
-        with self._left:
-            self._connected -= 1
-            self._left.notify_all()
-
-    def drain(self, timeout: float) -> bool:
-        """Wait until every reporter has left and its stamps are entered.
-
-        timeout: seconds. False when some process still reports.
-        """
-        with self._left:
-            return self._left.wait_for(lambda: self._connected == 0, timeout)
+    def _read(self, length: int) -> bytes:
+        os.lseek(self._file, self._at, os.SEEK_SET)
+        return os.read(self._file, length)
 
     def close(self) -> None:
-        """Take no new reporters; those connected may still finish."""
-        self._closed = True
-        # Closing a socket does not wake an accept that waits on it: knock.
-        with contextlib.suppress(OSError, EOFError):
-            Client(self.reporter.address).close()
-        self._acceptor.join()
-        self._listener.close()
+        os.close(self._file)

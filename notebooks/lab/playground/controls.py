@@ -187,7 +187,7 @@ def drawn(run: Run) -> Drawing:
 def figure(run: Run, drawing: Drawing) -> str:
     """Return a drawing below its title as HTML; its room stays while the picture is replaced."""
     width, height = drawing.figure.get_size_inches() * POINTS
-    image = drawing._repr_mimebundle_()["text/html"]
+    image = drawing._repr_mimebundle_()[0]["text/html"]
     return (
         '<figure style="margin: 0 0 1em">'
         f"<figcaption><b>{escape(str(run.choice))}</b></figcaption>"

@@ -1,7 +1,7 @@
 """Makes the notebooks of both languages from their one source.
 
 Code cells are shared; prose stands in pairs of cells, `lang="en"` and `lang="zh"`, and so does code
-whose comments explain something. Cells tagged `solution` become exercises, with the solution folded
+that is not the same in both. Cells tagged `solution` become exercises, with the solution folded
 away below.
 """
 
@@ -17,9 +17,10 @@ from typing import Any
 import jupytext
 import nbformat
 
-LANGUAGES = ("en", "zh")
-SOLUTION = {"en": "Solution", "zh": "参考答案"}
-EXERCISE = {"en": "# Write your code here", "zh": "# 在这里写你的代码"}
+from ..languages import LANGUAGES, Text
+
+SOLUTION = Text("Solution", "参考答案")
+EXERCISE = Text("# Write your code here", "# 在这里写你的代码")
 ROOT = Path(__file__).parents[3]
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -100,13 +101,15 @@ def is_generated(path: Path) -> bool:
 
 def check_pairs(cells: list[Cell], name: str) -> None:
     """Raise ValueError unless what has a language stands in English, then in Chinese, alike."""
-    awaited = None
-    for number, cell in enumerate([*cells, {"metadata": {}, "source": "the end"}], 1):
-        language = cell["metadata"].get("lang")
-        if language not in (None, *LANGUAGES) or (language == "zh") != (awaited is not None):
-            place = awaited or f"cell {number} ({cell['source'][:40]!r})"
+    awaited, place = None, ""
+    end = nbformat.v4.new_raw_cell("the end")  # type: ignore[no-untyped-call]
+    for number, cell in enumerate([*cells, end], 1):
+        language, kind = cell.metadata.get("lang"), (cell.cell_type, tags(cell))
+        if not awaited:
+            place = f"cell {number} ({cell.source[:40]!r})"
+        if (language, kind) != awaited if awaited else language not in (None, "en"):
             raise ValueError(f"{name}, {place}: what has a lang stands in pairs, en and then zh")
-        awaited = f"cell {number} ({cell['source'][:40]!r})" if language == "en" else None
+        awaited = ("zh", kind) if language == "en" else None
 
 
 def exercise(cell: Cell, language: str) -> Iterator[Cell]:
@@ -114,9 +117,9 @@ def exercise(cell: Cell, language: str) -> Iterator[Cell]:
     if "solution" not in tags(cell):
         yield cell
         return
-    yield nbformat.v4.new_code_cell(EXERCISE[language])  # type: ignore[no-untyped-call]
+    yield nbformat.v4.new_code_cell(EXERCISE.of(language))  # type: ignore[no-untyped-call]
     yield nbformat.v4.new_markdown_cell(  # type: ignore[no-untyped-call]
-        f"<details>\n<summary>{SOLUTION[language]}</summary>\n\n"
+        f"<details>\n<summary>{SOLUTION.of(language)}</summary>\n\n"
         f"```python\n{cell.source}\n```\n\n</details>"
     )
 

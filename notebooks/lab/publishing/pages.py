@@ -9,24 +9,24 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from html import escape
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import nbformat
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
-from .notebooks import LANGUAGES, tags
+from ..languages import LANGUAGES, Text
+from .notebooks import tags
 
-TEMPLATES = Path(__file__).parent
-CSS = (TEMPLATES / "report_page" / "page.css").read_text(encoding="utf-8")
-INDEX = {"en": "index.html", "zh": "index.zh.html"}
-OTHER = {"en": "zh", "zh": "en"}
+TEMPLATES = Path(__file__).with_name("report_page")
+INDEX = Text("index.html", "index.zh.html")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 LINK = re.compile(r'<a href="(?!#|[a-z]+:)([^"#]+)(#[^"]*)?">(.*?)</a>', re.DOTALL)
@@ -34,30 +34,33 @@ LINK = re.compile(r'<a href="(?!#|[a-z]+:)([^"#]+)(#[^"]*)?">(.*?)</a>', re.DOTA
 FOLDER = re.compile(
     r"(?<![\w:/.])(?:/|[A-Z]:\\)[^\s\"'&<>]*[\\/](?:site-packages|python3\.\d+|notebooks)[\\/]"
 )
-FLOOR = re.compile(r"noise floor ([\d.]+) ms \(p50\)")
 
 WORDS = {
-    "en": {
-        "title": "Background Tasks Lab",
-        "lead": "What FastAPI does after it has answered, measured on one machine.",
-        "all": "All lessons",
-        "name": "English",
-        "code": "code",
-        "failed": "Did not run to the end: ",
-        "facts": "Run on {date} with {versions} on {machine}{floor}.",
-        "floor": "; noise floor {floor} ms (p50)",
-    },
-    "zh": {
-        "title": "后台任务实验室",
-        "lead": "FastAPI 返回响应之后做了什么：在一台机器上的实测。",
-        "all": "全部课程",
-        "name": "中文",
-        "code": "代码",
-        "failed": "没有运行到底：",
-        "facts": "运行于 {date}，{versions}，{machine}{floor}。",
-        "floor": "；底噪 {floor} 毫秒（p50）",
-    },
+    "title": Text("Background Tasks Lab", "后台任务实验室"),
+    "lead": Text(
+        "What FastAPI does after it has answered, measured on one machine.",
+        "FastAPI 返回响应之后做了什么：在一台机器上的实测。",
+    ),
+    "all": Text("All lessons", "全部课程"),
+    "name": Text("English", "中文"),
+    "code": Text("code", "代码"),
+    "failed": Text("Did not run to the end: ", "没有运行到底："),
+    "facts": Text(
+        "Run on {date} with {versions} on {machine}{floor}.",
+        "运行于 {date}，{versions}，{machine}{floor}。",
+    ),
+    "floor": Text("; noise floor {floor} ms (p50)", "；底噪 {floor} 毫秒（p50）"),
 }
+
+PAGES = Environment(
+    loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+)
+PAGES.globals.update(words=WORDS, index=INDEX)
+NOTEBOOK: Any = HTMLExporter(  # type: ignore[no-untyped-call]
+    template_name=TEMPLATES.name,
+    template_file="notebook.html.j2",
+    extra_template_basedirs=[str(TEMPLATES.parent)],
+)
 
 
 @dataclass
@@ -104,18 +107,27 @@ class Lesson:
     @property
     def key_figures(self) -> str:
         """What the whole report comes down to."""
-        return "".join(html for cell in self.notebook.cells for html in shown(cell, "key-figure"))
+        key_cells = [cell for cell in self.notebook.cells if "key-figure" in tags(cell)]
+        return "".join(shown(key_cells))
 
     @property
-    def first_figure(self) -> str:
-        images = [html for cell in self.notebook.cells for html in shown(cell) if "<img " in html]
-        return f'<div class="output">{images[0]}</div>' if images else ""
+    def first_figure(self) -> Markup:
+        return Markup(next((html for html in shown(self.notebook.cells) if "<img " in html), ""))
+
+    @property
+    def body(self) -> str:
+        """The cells, as HTML."""
+        resources = {"code": WORDS["code"].of(self.language)}
+        body, _ = NOTEBOOK.from_notebook_node(self.notebook, resources=resources)
+        return FOLDER.sub("", body)
 
     @property
     def floors(self) -> list[float]:
-        """The noise floors that its servers measured, in milliseconds."""
-        shown = json.dumps([cell.get("outputs", []) for cell in self.notebook.cells])
-        return [float(floor) for floor in FLOOR.findall(shown)]
+        """The noise floors (p50) of what it shows, in milliseconds."""
+        metadata = [output.get("metadata", {}) for output in outputs(self.notebook.cells)]
+        return [
+            round(one["noise_floor"]["p50"] * 1000, 1) for one in metadata if "noise_floor" in one
+        ]
 
 
 def is_control(output: Any) -> bool:
@@ -128,12 +140,14 @@ def is_control(output: Any) -> bool:
     )
 
 
-def shown(cell: Any, tag: str | None = None) -> list[str]:
-    """What a cell, if it is tagged so, has put out as HTML."""
-    if tag is not None and tag not in tags(cell):
-        return []
-    data = [output.get("data", {}) for output in cell.get("outputs", [])]
-    return [one["text/html"] for one in data if "text/html" in one]
+def outputs(cells: Iterable[Any]) -> Iterator[Any]:
+    return (output for cell in cells for output in cell.get("outputs", []))
+
+
+def shown(cells: Iterable[Any]) -> Iterator[str]:
+    """What cells have put out as HTML."""
+    data = (output.get("data", {}) for output in outputs(cells))
+    return (one["text/html"] for one in data if "text/html" in one)
 
 
 def render(to: Path) -> list[Path]:
@@ -143,20 +157,30 @@ def render(to: Path) -> list[Path]:
     """
     facts = json.loads((to / "executed" / "run.json").read_text(encoding="utf-8"))
     problems = facts.pop("problems")
-    lessons = {
+    by_language = {
         language: [
             Lesson(language, path, problems.get(f"{language}/{path.stem}", ""))
             for path in sorted((to / "executed" / language).glob("*.ipynb"))
         ]
         for language in LANGUAGES
     }
-    pages = {lesson.source: lesson.page for group in lessons.values() for lesson in group}
+    pages = {lesson.source: lesson.page for group in by_language.values() for lesson in group}
     written = {}
-    for language, group in lessons.items():
-        for number, lesson in enumerate(group):
-            before, after = group[:number][-1:], group[number + 1 :][:1]
-            written[lesson.page] = lesson_page(lesson, before, after, pages)
-        written[INDEX[language]] = index_page(language, group, facts, pages)
+    for language, other in zip(LANGUAGES, reversed(LANGUAGES), strict=True):
+        lessons = by_language[language]
+        twins = {twin.path.stem: twin for twin in by_language[other]}
+        around = zip([None, *lessons], lessons, [*lessons[1:], None], strict=False)
+        for before, lesson, after in around:
+            written[lesson.page] = PAGES.get_template("lesson.html.j2").render(
+                language=language, lesson=lesson, before=before, after=after,
+                twin=twins.get(lesson.path.stem),
+                relinked=partial(relinked, page=lesson.page, pages=pages),
+            )  # fmt: skip
+        written[INDEX.of(language)] = PAGES.get_template("index.html.j2").render(
+            language=language, other=other, lessons=lessons, facts=facts,
+            floor=noise_floor(lessons),
+            relinked=partial(relinked, page=INDEX.of(language), pages=pages),
+        )  # fmt: skip
     for stale in (path for language in LANGUAGES for path in (to / language).glob("*.html")):
         stale.unlink()
     for page, html in written.items():
@@ -165,70 +189,13 @@ def render(to: Path) -> list[Path]:
     return [to / page for page in written]
 
 
-def lesson_page(
-    lesson: Lesson, before: list[Lesson], after: list[Lesson], pages: Mapping[str, str]
-) -> str:
-    words = WORDS[lesson.language]
-    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="report_page",
-        extra_template_basedirs=[str(TEMPLATES)],
-        require_js_url="",
-        mathjax_url="",
-    )
-    resources = {"metadata": {"name": lesson.path.stem}, "words": words}
-    body, _ = exporter.from_notebook_node(lesson.notebook, resources=resources)
-    body = relinked(FOLDER.sub("", body), lesson, lesson.page, pages)
-    other = OTHER[lesson.language]
-    twin = f"{other}/{lesson.path.stem}.html"
-    top = link(f"../{INDEX[lesson.language]}", words["all"])
-    if twin in pages.values():
-        top += link(f"../{twin}", WORDS[other]["name"], f' class="apart" hreflang="{other}"')
-    bottom = ""
-    for near in before:
-        bottom += link(f"{near.path.stem}.html", f"← {near.title}", ' rel="prev"')
-    for near in after:
-        bottom += link(f"{near.path.stem}.html", f"{near.title} →", ' class="apart" rel="next"')
-    return html_page(
-        lesson.language,
-        lesson.title,
-        f"<nav>{top}</nav>",
-        f"<main>{failed(lesson)}{body}</main>",
-        f"<nav>{bottom}</nav>",
-    )
+def noise_floor(lessons: list[Lesson]) -> str:
+    """The least and the greatest noise floor of the lessons, in milliseconds; "" without any."""
+    floors = sorted(floor for lesson in lessons for floor in lesson.floors)
+    return "–".join(f"{floor:g}" for floor in dict.fromkeys(floors[:1] + floors[-1:]))
 
 
-def index_page(
-    language: str, lessons: list[Lesson], facts: Mapping[str, str], pages: Mapping[str, str]
-) -> str:
-    """The page that a trainer hands out: the verdicts, where they were measured, each lesson."""
-    words, other = WORDS[language], OTHER[language]
-    floors = [floor for lesson in lessons for floor in lesson.floors]
-    spread = (
-        "–".join(f"{floor:g}" for floor in sorted({min(floors), max(floors)})) if floors else ""
-    )
-    floor = words["floor"].format(floor=spread) if floors else ""
-    told = escape(words["facts"].format(**facts, floor=floor))
-    front = "".join(
-        relinked(lesson.key_figures, lesson, INDEX[language], pages) for lesson in lessons
-    )
-    items = (
-        f"<li><h2>{link(lesson.page, lesson.title)}</h2>{failed(lesson)}"
-        + relinked(lesson.about, lesson, INDEX[language], pages)
-        + f"{lesson.first_figure}</li>\n"
-        for lesson in lessons
-    )
-    top = link("#lessons", words["all"])
-    top += link(INDEX[other], WORDS[other]["name"], f' class="apart" hreflang="{other}"')
-    return html_page(
-        language,
-        words["title"],
-        f"<nav>{top}</nav>",
-        f'<main><h1>{words["title"]}</h1><p>{words["lead"]}</p><p class="facts">{told}</p>',
-        f'{front}<ol class="lessons" id="lessons">{"".join(items)}</ol></main>',
-    )
-
-
-def relinked(html: str, lesson: Lesson, page: str, pages: Mapping[str, str]) -> str:
+def relinked(html: str, lesson: Lesson, page: str, pages: Mapping[str, str]) -> Markup:
     """The HTML with links between notebooks leading from page to page.
 
     What a link outside of the report leads to would be missing where the report is read: of such a
@@ -241,28 +208,7 @@ def relinked(html: str, lesson: Lesson, page: str, pages: Mapping[str, str]) -> 
         leads_to = pages.get(posixpath.normpath(place))
         if leads_to is None:
             return text
-        return (
-            f'<a href="{posixpath.relpath(leads_to, posixpath.dirname(page))}{anchor}">{text}</a>'
-        )
+        way = posixpath.relpath(leads_to, posixpath.dirname(page))
+        return f'<a href="{way}{anchor}">{text}</a>'
 
-    return LINK.sub(new_link, html)
-
-
-def failed(lesson: Lesson) -> str:
-    if not lesson.problem:
-        return ""
-    return f'<p class="failed">{WORDS[lesson.language]["failed"]}{escape(lesson.problem)}</p>'
-
-
-def link(target: str, text: str, more: str = "") -> str:
-    return f'<a href="{target}"{more}>{escape(text)}</a>'
-
-
-def html_page(language: str, title: str, *parts: str) -> str:
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n'
-        f"<style>\n{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return Markup(LINK.sub(new_link, html))

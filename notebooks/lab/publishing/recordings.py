@@ -1,12 +1,12 @@
-"""Keeps one real run of each lesson, and draws the README's figures from it."""
+"""Keeps the requests of one real run of a lesson, and draws the README's figures from them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from socket import gethostname
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 
@@ -21,97 +21,98 @@ from ..figures import (
 from ..figures.look import Drawing
 from ..traces import Trace, Traces
 
-MOST_KEPT = 200
 
-Recording = Mapping[str, Traces]
+class ReadmeFigure(NamedTuple):
+    """A figure of the README: what it is drawn from, and how.
+
+    lesson: the notebook. names: its variables, or a variable and a key ("beats.plain").
+    draw: is given the requests under each name.
+    """
+
+    lesson: str
+    names: tuple[str, ...]
+    draw: Callable[..., Drawing]
 
 
-def keep(names: Mapping[str, Any], folder: str | Path) -> None:
+FIGURES = {
+    "answer-first": ReadmeFigure("01_answer_first", ("trace",), draw_timeline),
+    "sequence": ReadmeFigure("01_answer_first", ("trace",), lambda one: draw_sequence(one[0])),
+    "inline-or-background": ReadmeFigure(
+        "01_answer_first", ("background", "inline"),
+        lambda background, inline: draw_scatter(background=background, inline=inline),
+    ),
+    "one-after-another": ReadmeFigure(
+        "02_one_after_another", ("by_number",),
+        lambda traces: draw_growth({len(trace.tasks): trace for trace in traces}),
+    ),
+    "heartbeat": ReadmeFigure(
+        "03_loop_or_thread", ("beats.plain", "beats.friendly", "beats.blocking"),
+        lambda *beats: draw_heartbeat(
+            dict(zip(("plain", "friendly", "blocking"), beats, strict=True))
+        ),
+    ),
+    "failure": ReadmeFigure(
+        "05_when_a_task_fails", ("failing", "neighbour"),
+        lambda failing, neighbour: draw_timeline(failing + neighbour),
+    ),
+    "sigterm": ReadmeFigure("06_stop_the_server", ("sigterm",), draw_lanes),
+    "killed-worker": ReadmeFigure("08_hand_over_to_a_queue", ("unlucky",), draw_timeline),
+    "workers": ReadmeFigure(
+        "08_hand_over_to_a_queue", ("waiting",),
+        lambda waiting: draw_growth(dict(zip((1, 2, 4), waiting, strict=True)), "workers"),
+    ),
+}  # fmt: skip
+LESSONS = sorted({figure.lesson for figure in FIGURES.values()})
+
+
+def names_of(lesson: str) -> set[str]:
+    """List the names in a lesson that its figures are drawn from."""
+    return {name for figure in FIGURES.values() if figure.lesson == lesson for name in figure.names}
+
+
+def keep(namespace: Mapping[str, Any], names: Iterable[str], folder: str | Path) -> None:
     """Save the requests that a lesson has bound to names, a file for each name.
 
-    names: a notebook's namespace. folder: where the files go. More than `MOST_KEPT` requests
-    under one name are left out: they would swell the repository.
+    namespace: the notebook's. names: as in `ReadmeFigure`. folder: where these files go, and those
+    of other names are deleted. Raises KeyError for a name that the notebook does not know.
     """
+    kept = {name: lookup(namespace, name) for name in names}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.json"):
         stale.unlink()
-    for name, value in names.items():
-        for part, traces in found(name, value):
-            if traces and len(traces) <= MOST_KEPT and not name.startswith("_"):
-                path = folder / f"{part}.json"
-                traces.save(path)
-                # A worker's place names its host; whose machine it was is nobody's business.
-                text = path.read_text(encoding="utf-8").replace(f" on {gethostname()}", "")
-                path.write_text(text, encoding="utf-8", newline="\n")
+    for name, traces in kept.items():
+        path = folder / f"{name}.json"
+        traces.save(path)
+        # A worker's place names its host; whose machine it was is nobody's business.
+        text = path.read_text(encoding="utf-8").replace(f" on {gethostname()}", "")
+        path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def found(name: str, value: Any) -> Iterator[tuple[str, Traces]]:
-    """The requests that a notebook's variable holds: one, a list, or either by keyword."""
-    if isinstance(value, Trace):
-        yield name, Traces([value])
-    elif isinstance(value, list) and all(isinstance(item, Trace) for item in value):
-        yield name, Traces(value)
-    elif isinstance(value, Mapping) and all(isinstance(item, Trace) for item in value.values()):
-        yield name, Traces(value.values())
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if isinstance(key, str) and isinstance(item, Traces):
-                yield f"{name}.{key}", item
+def lookup(namespace: Mapping[str, Any], name: str) -> Traces:
+    """Look up what a notebook holds under a name: one request, a list, or some by key."""
+    variable, _, key = name.partition(".")
+    value = namespace[variable][key] if key else namespace[variable]
+    if isinstance(value, Mapping):
+        value = value.values()
+    return Traces([value] if isinstance(value, Trace) else value)
 
 
-def recorded(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """The notebook, with a last cell that keeps what it has measured."""
-    code = f"from lab.publishing.recordings import keep\nkeep(dict(globals()), {str(folder)!r})"
-    last: Any = nbformat.v4.new_code_cell(code)  # type: ignore[no-untyped-call]
+def recorded(notebook: nbformat.NotebookNode, lesson: str, to: Path) -> nbformat.NotebookNode:
+    """Add a last cell to a lesson's notebook, which keeps what its figures are drawn from.
+
+    to: the folder with one folder for each lesson.
+    """
+    arguments = f"globals(), {sorted(names_of(lesson))}, {str(to / lesson)!r}"
+    code = f"from lab.publishing.recordings import keep\nkeep({arguments})"
     longer = copy.deepcopy(notebook)
-    longer.cells.append(last)
+    longer.cells.append(nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
     return longer
-
-
-def load(folder: str | Path) -> Recording:
-    """The requests that `keep` saved, by name."""
-    return {path.stem: Traces.load(path) for path in sorted(Path(folder).glob("*.json"))}
-
-
-def by_number_of_tasks(traces: Traces) -> dict[float, Trace]:
-    return {len(trace.tasks): trace for trace in traces}
-
-
-def parts(run: Recording, name: str, *keys: str) -> dict[str, Traces]:
-    return {key: run[f"{name}.{key}"] for key in keys}
-
-
-FIGURES: dict[str, tuple[str, Callable[[Recording], Drawing]]] = {
-    "answer-first": ("01_answer_first", lambda run: draw_timeline(run["trace"])),
-    "sequence": ("01_answer_first", lambda run: draw_sequence(run["trace"][0])),
-    "inline-or-background": (
-        "01_answer_first",
-        lambda run: draw_scatter(background=run["background"], inline=run["inline"]),
-    ),
-    "one-after-another": (
-        "02_one_after_another",
-        lambda run: draw_growth(by_number_of_tasks(run["by_number"])),
-    ),
-    "heartbeat": (
-        "03_loop_or_thread",
-        lambda run: draw_heartbeat(parts(run, "beats", "plain", "friendly", "blocking")),
-    ),
-    "failure": (
-        "05_when_a_task_fails",
-        lambda run: draw_timeline([*run["failing"], *run["neighbour"]]),
-    ),
-    "sigterm": ("06_stop_the_server", lambda run: draw_lanes(run["sigterm"])),
-    "killed-worker": ("08_hand_over_to_a_queue", lambda run: draw_timeline(run["unlucky"])),
-    "workers": (
-        "08_hand_over_to_a_queue",
-        lambda run: draw_growth(dict(zip((1, 2, 4), run["waiting"], strict=True)), "workers"),
-    ),
-}
 
 
 def draw_all(recordings: Path, figures: Path) -> None:
     """Draw the README's figures; the same recordings give the same bytes."""
     figures.mkdir(parents=True, exist_ok=True)
-    for name, (lesson, draw) in FIGURES.items():
-        draw(load(recordings / lesson)).save(figures / f"{name}.svg")
+    for name, figure in FIGURES.items():
+        kept = (recordings / figure.lesson / f"{one}.json" for one in figure.names)
+        figure.draw(*map(Traces.load, kept)).save(figures / f"{name}.svg")

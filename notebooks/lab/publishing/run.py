@@ -19,8 +19,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from traitlets.config import Config
 
+from ..languages import LANGUAGES
 from ..versions import versions
-from .notebooks import LANGUAGES, NOTEBOOKS, folder
+from .notebooks import NOTEBOOKS, folder
 
 CELL_TIMEOUT = 120
 # Without this the kernel warns, at every start, of a connection that never leaves the machine.
@@ -34,6 +35,7 @@ def execute(notebook: nbformat.NotebookNode, place: Path) -> str | None:
 
     place: the folder it runs in. What it had put out by then stays in it either way.
     """
+    begun: list[str] = []  # kept here: what a kernel says of a cell may be lost with it
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -41,27 +43,27 @@ def execute(notebook: nbformat.NotebookNode, place: Path) -> str | None:
         record_timing=False,
         kernel_name="python3",
         resources={"metadata": {"path": str(place)}},
+        on_cell_execute=lambda cell, cell_index: begun.append(cell.source),
     )
     # What servers of a lesson say as they are stopped goes here, not among the lines of progress.
     with TemporaryFile("w+", errors="replace") as said:
         try:
             client.execute(stderr=said)
         except CellExecutionError as error:
-            return f"{cell_reached(notebook)}: {error.ename}: {error.evalue}"
+            return f"{last(begun)}: {error.ename}: {error.evalue}"
         except CellTimeoutError:
-            return f"{cell_reached(notebook)}: not over after {CELL_TIMEOUT} s"
+            return f"{last(begun)}: not over after {CELL_TIMEOUT} s"
         except RuntimeError as error:  # the kernel died, or never came up
             said.seek(0)
-            return f"{cell_reached(notebook)}: {error}\n{said.read()[-2000:]}".strip()
+            return f"{last(begun)}: {error}\n{said.read()[-2000:]}".strip()
     return None
 
 
-def cell_reached(notebook: nbformat.NotebookNode) -> str:
+def last(begun: list[str]) -> str:
     """The last cell that was begun, as Jupyter numbers it, with its first line."""
-    begun = [cell for cell in notebook.cells if cell.get("execution_count")]
     if not begun:
         return "before the first cell"
-    return f"cell [{begun[-1].execution_count}] {begun[-1].source.splitlines()[0]!r}"
+    return f"cell [{len(begun)}] {begun[-1].splitlines()[0]!r}"
 
 
 def run(to: Path, notebooks: Path = NOTEBOOKS, tell: Tell = print) -> dict[str, str]:

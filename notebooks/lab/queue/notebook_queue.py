@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..observer import queue_worker
-from ..observer.transport import Collector
 from ..progress import Progress
+from ..servers.collector import Collector
 from ..traces.tables import table
 from .programs import READY_WITHIN, Program, Programs
 from .starts import Starts
@@ -68,7 +68,7 @@ class Queue:
         self.workers: list[Program] = []
         ending = contextlib.ExitStack()
         self._finalizer = weakref.finalize(self, ending.close)
-        self._folder = Path(tempfile.mkdtemp(prefix="background-tasks-lab-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="background-tasks-queue-"))
         ending.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._programs = Programs(str(self._folder))
         ending.callback(self._programs.end)
@@ -89,7 +89,7 @@ class Queue:
                 BROKER: self.url,
                 NAME: self.name,
                 "EFFECTS_DATABASE": str(self._folder / "effects.sqlite3"),
-                **queue_worker.collector_variable(collector.reporter),
+                **queue_worker.reporter_variable(collector.reporter),
             }
             progress.show(1)
             for number in self._started(workers):

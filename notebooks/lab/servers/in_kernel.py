@@ -52,7 +52,7 @@ class InKernel(InThread):
             self._failure = error
         finally:
             self._ready.set()
-            self._collector.close()
+            self.collector.close()
 
     @property
     def ended(self) -> bool:
@@ -69,5 +69,5 @@ class InKernel(InThread):
         result: T = self._loop.run_until_complete(self._loop.run_in_executor(None, blocking))
         return result
 
-    def _until(self, settled: Callable[[], bool], timeout: float | None) -> bool:
+    def _until(self, settled: Callable[[], object], timeout: float | None) -> bool:
         return self.call(lambda: until(settled, timeout))

@@ -14,8 +14,9 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from ..lifeline import Child, end_group
 from ..observer.requests import App
-from ..observer.transport import Collector
 from ..traces import Ledger, until
+from ..traces.waiting import wake
+from .collector import Collector
 from .in_thread import START_TIMEOUT
 from .process_main import STOP
 from .travelling import pack
@@ -34,18 +35,17 @@ class InOwnProcess:
         self.port = 0
         self.until = until
         self._ledger = ledger
-        self._ready = threading.Event()
-        self._taken = threading.Semaphore(0)
+        self._signals_taken = 0
         self._failure = ""
         order = pack(app) | {"settings": settings, "path": sys.path}
-        self._collector = Collector(ledger.enter, self._learn)
-        order["reporter"] = self._collector.reporter
+        self.collector = Collector(ledger.enter, self._learn)
+        order["reporter"] = self.collector.reporter
         self._child = Child("lab.servers.process_main")
         self.pid = self._child.pid
         self._ended = threading.Event()
         threading.Thread(target=self._attend, name="lab server", daemon=True).start()
         self._child.tell(pickle.dumps(order))
-        if not self._ready.wait(START_TIMEOUT):
+        if not until(lambda: self.port or self._failure, START_TIMEOUT):
             self._failure = f"not ready after {START_TIMEOUT:g} s"
             self._child.process.kill()
         if self._failure:
@@ -54,27 +54,24 @@ class InOwnProcess:
     def _learn(self, what: str, *told: Any) -> None:
         """Take what the server's process tells of itself."""
         if what == "taken":
-            self._taken.release()
-            return
-        if what == "up":
+            self._signals_taken += 1
+        elif what == "up":
             (self.port,) = told
         else:
             (self._failure,) = told
-        self._ready.set()
+        wake()
 
     def _attend(self) -> None:
         self._child.process.wait()
         moment = perf_counter()
         end_group(self.pid)
-        self._collector.drain(timeout=2)
-        self._collector.close()
+        self.collector.close()
         self._ledger.close(moment)
-        if not self._ready.is_set():
+        if not self.port and not self._failure:
             self._failure = f"the server's process ended with {self.exit_code} before it was ready"
-            self._ready.set()
         self._child.let_go()
         self._ended.set()
-        self._taken.release()
+        wake()
 
     @property
     def exit_code(self) -> int | None:
@@ -93,10 +90,11 @@ class InOwnProcess:
 
     def signal(self, number: int) -> None:
         self._ledger.ending(signal.Signals(number).name, perf_counter())
+        before = self._signals_taken
         self._child.process.send_signal(number)
         # Two signals sent at once may reach the process as one: wait until this one has.
         if number in HANDLED_SIGNALS:
-            self._taken.acquire(timeout=SIGNAL_TIMEOUT)
+            until(lambda: self._signals_taken > before or self.ended, SIGNAL_TIMEOUT)
 
     def call(self, blocking: Callable[[], T]) -> T:
         """Make a call that blocks this thread while the server works."""

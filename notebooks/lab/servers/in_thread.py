@@ -11,8 +11,8 @@ from uvicorn.importer import import_from_string
 
 from ..observer.hooks import hooked
 from ..observer.requests import App
-from ..observer.transport import Collector
 from ..traces import Ledger, until
+from .collector import Collector
 from .watched_uvicorn import Server, why_not
 
 T = TypeVar("T")
@@ -38,13 +38,13 @@ class InThread:
         self.until = until
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self._collector = Collector(ledger.enter)
+        self.collector = Collector(ledger.enter)
         self._server = self._make(
-            app, ledger.open_page, self._collector.reporter, settings, self._up
+            app, ledger.open_page, self.collector.reporter, settings, self._up
         )
         self._start()
         if self.port == 0:
-            self._collector.close()
+            self.collector.close()
             late = TimeoutError(f"not ready after {START_TIMEOUT:g} s")
             cause = self._server.probed.startup_error or self._failure or late
             raise RuntimeError(why_not(cause)) from cause
@@ -68,7 +68,7 @@ class InThread:
             self._failure = error
         finally:
             self._ready.set()
-            self._collector.close()
+            self.collector.close()
 
     @property
     def ended(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pickle
 import sys
@@ -24,9 +23,7 @@ class SignalledServer(Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        # A report takes a lock, which the code that the signal interrupted may hold: do it later.
-        later = asyncio.get_running_loop().call_soon_threadsafe
-        later(self.reporter.control, "taken")
+        self.reporter.control("taken")
 
 
 def hold(line: BinaryIO, server: Server) -> None:

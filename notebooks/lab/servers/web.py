@@ -43,6 +43,7 @@ class Web(Sender):
     @property
     def traces(self) -> Traces:
         """All requests that the server has received, from any client."""
+        self._server.collector.read()
         return self._ledger.traces
 
     @property
@@ -120,6 +121,10 @@ class Web(Sender):
     def __repr__(self) -> str:
         state = "ended" if self._server.ended else f"{self.url}, {self.floor}"
         return f"<server on {self._server.place}: {state}>"
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
+        metadata = {"noise_floor": self.floor._asdict()} if self.floor else {}
+        return {"text/plain": repr(self)}, metadata
 
 
 def _let_go(server: InThread | InOwnProcess, client: httpx.Client) -> None:

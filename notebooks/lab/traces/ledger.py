@@ -6,7 +6,7 @@ so order matters: assign the field that marks the end last.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import weakref
 
 from .model import Task, Trace, Traces
@@ -20,20 +20,19 @@ class Ledger:
         self.limit = limit
         self._traces: dict[str, Trace] = {}
         self._tasks: dict[tuple[str, str], Task] = {}
-        self._lock = threading.Lock()
+        self._missing: str | None = None
         _ledgers.add(self)
 
     @property
     def traces(self) -> Traces:
-        with self._lock:
-            return Traces(self._traces.values())
+        return Traces(self._traces.values())
 
     def open(self, trace: Trace) -> Trace:
         """Enter a request that is about to be sent."""
-        with self._lock:
-            self._traces[trace.id] = trace
-            if len(self._traces) > self.limit:
-                self._drop(next(iter(self._traces)))
+        trace.unseen = self._missing
+        self._traces[trace.id] = trace
+        if len(self._traces) > self.limit:
+            self._drop_oldest()
         return trace
 
     def open_page(self, trace_id: str, received: float, method: str, path: str) -> Page:
@@ -61,6 +60,16 @@ class Ledger:
         """Return the page of a request; None when its trace is not, or no longer, kept."""
         trace = self._traces.get(trace_id)
         return None if trace is None else Page(self, trace)
+
+    def miss_stamps(self, why: str) -> None:
+        """Mark open requests, and those to come, as missing stamps.
+
+        why: the reason, in words.
+        """
+        self._missing = why
+        for trace in self.traces:
+            if not trace.settled:
+                trace.unseen = why
 
     def ending(self, what: str, moment: float) -> None:
         """Enter an order to the server to end, or its exit, for each request that is not over.
@@ -91,7 +100,7 @@ class Ledger:
         task = self._tasks.get((trace.id, key))
         if task is not None:
             return task
-        task = Task()
+        task = Task(runner="?")  # until it is announced
         if trace.id in self._traces:
             # Two processes may send its first stamps at once.
             known = self._tasks.setdefault((trace.id, key), task)
@@ -102,14 +111,17 @@ class Ledger:
 
     def forget(self, trace: Trace, key: str, task: Task) -> None:
         """Stop keeping the key of a task that is over: no more stamps of it will come."""
-        # A pool worker's stamp of the end may be read before the server's announcement.
-        if task.added is not None and task.finished is not None:
+        # The last stamp of work in another process may come from either side.
+        alone = task.runner not in ("process", "queue")
+        if alone and task.added is not None and task.finished is not None:
             self._tasks.pop((trace.id, key), None)
 
-    def _drop(self, trace_id: str) -> None:
-        del self._traces[trace_id]
-        for key in [key for key in self._tasks.copy() if key[0] == trace_id]:
-            self._tasks.pop(key, None)
+    def _drop_oldest(self) -> None:
+        with contextlib.suppress(RuntimeError):  # another thread is doing it
+            oldest = next(iter(self._traces))
+            self._traces.pop(oldest, None)
+            for key in [key for key in self._tasks.copy() if key[0] == oldest]:
+                self._tasks.pop(key, None)
 
 
 class Page:
@@ -171,6 +183,16 @@ class Page:
 
 
 _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def miss_stamps(why: str) -> None:
+    """Mark the open requests of all ledgers as missing stamps from now on.
+
+    why: the reason, in words.
+    """
+    for ledger in list(_ledgers):
+        ledger.miss_stamps(why)
+    wake()
 
 
 def page_of(trace_id: str) -> Page | None:

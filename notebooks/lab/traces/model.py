@@ -103,6 +103,7 @@ class Trace:
     tasks: its work, in the order in which it was announced. log: what was logged on its behalf.
     ending: what told the server to end while this request was open, and when: (name, moment).
     floor: the noise floor of the client that sent it.
+    unseen: why some of its stamps may be missing, where that is so.
     """
 
     id: str
@@ -123,11 +124,14 @@ class Trace:
     log: list[str] = field(default_factory=list)
     ending: tuple[tuple[str, float], ...] = ()
     floor: Floor | None = None
+    unseen: str | None = None
     _until: Until = field(default=until, compare=False, repr=False)
 
     @property
     def settled(self) -> bool:
-        """Whether the request is over: the server's call has returned and no task is open."""
+        """Whether nothing more can be seen: the server's call has returned and no task is open."""
+        if self.unseen is not None:
+            return True
         over = self.returned is not None or self.gone is not None
         return over and not any(task.open for task in self.tasks)
 
@@ -171,7 +175,10 @@ class Trace:
         return "the endpoint has not returned"
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path} ({self.error or self.status or 'no answer yet'})"
+        parts = [str(self.error or self.status or "no answer yet")]
+        parts += [str(task) for task in self.tasks if task.state in ("failed", "lost", "never ran")]
+        parts += [self.unseen] if self.unseen else []
+        return f"{self.method} {self.path} ({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
         moments = [("received", self.received), ("responded", self.responded)]

@@ -1,30 +1,43 @@
-"""Waits until a condition on traces holds."""
+"""Waits until a condition on traces holds, without a lock that a stamp could meet."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 
-Until = Callable[[Callable[[], bool], float | None], bool]
+Until = Callable[[Callable[[], object], float | None], bool]
 
-_changed = threading.Condition()
-_waiting = 0
+# Set while a thread waits: the reader of other processes' stamps then looks for them more often.
+waited_for = threading.Event()
+
+# One lock per waiting thread: locked while the thread sleeps, released to wake it.
+_bells: list[threading.Lock] = []
 
 
-def until(settled: Callable[[], bool], timeout: float | None) -> bool:
+def until(settled: Callable[[], object], timeout: float | None) -> bool:
     """Block until `settled()` holds; return False when `timeout` seconds pass first."""
-    global _waiting
-    with _changed:
-        _waiting += 1
-        try:
-            return _changed.wait_for(settled, timeout)
-        finally:
-            _waiting -= 1
+    end = None if timeout is None else time.monotonic() + timeout
+    bell = threading.Lock()
+    bell.acquire()
+    _bells.append(bell)
+    waited_for.set()
+    try:
+        while not settled():
+            left = -1.0 if end is None else end - time.monotonic()
+            if (end is not None and left <= 0) or not bell.acquire(timeout=left):
+                return bool(settled())
+        return True
+    finally:
+        _bells.remove(bell)
+        if not _bells:
+            waited_for.clear()
 
 
 def wake() -> None:
     """Wake every `until` so that it checks its condition again. Call it after changing a trace."""
-    # A thread that begins to wait after this check sees all that was entered before it.
-    if _waiting:
-        with _changed:
-            _changed.notify_all()
+    if _bells:
+        for bell in tuple(_bells):
+            with contextlib.suppress(RuntimeError):  # it is released already
+                bell.release()

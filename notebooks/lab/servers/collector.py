@@ -1,0 +1,162 @@
+"""Brings home the stamps of other processes: a server's, a pool's, a queue's workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from ..observer.transport import SILENT, Enter, Reporter, Segment
+from ..traces.ledger import miss_stamps
+from ..traces.waiting import waited_for
+
+PREFIX = "background-tasks-lab-"
+IDLE, WAITED_FOR = 0.05, 0.001  # seconds from one look to the next: 0.1 % and 3 % of a core
+HOUSEKEEPING = 1.0
+LATE = 10.0  # seconds in which a thread that was held up may still write into an old segment
+
+
+class Collector:
+    """Reads what reporters write into a folder of its own, which goes when this process does.
+
+    enter: is given each stamp of a request. control: is given what a process tells of itself.
+    """
+
+    def __init__(self, enter: Enter, control: Enter | None = None) -> None:
+        sweep()
+        self._folder = new_folder()
+        self.reporter = Reporter(str(self._folder))
+        self._enter = enter
+        self._control = control
+        self._segments: dict[str, Segment] = {}
+        self._replaced: dict[str, float] = {}
+        self._turn = threading.Lock()
+        self._closed = threading.Event()
+        self._reader = threading.Thread(target=self._read_on, name="lab collector", daemon=True)
+        self._reader.start()
+
+    def read(self) -> None:
+        """Enter what has come since the last look."""
+        with self._turn:
+            self._open_new()
+            # Newest first, so that what a process has written in one and then in the next is not
+            # seen without what came before.
+            read = [list(segment.records()) for segment in reversed(self._segments.values())]
+            for records in reversed(read):
+                for trace_id, *seen in records:
+                    if trace_id:
+                        self._enter(trace_id, *seen)
+                    elif self._control is not None:
+                        self._control(*seen)
+
+    def _open_new(self) -> None:
+        latest: dict[int, int] = {}
+        for name in names(self._folder):
+            if name.endswith(SILENT):
+                remove(self._folder / name)
+                silent = name.removesuffix(SILENT)
+                miss_stamps(f"process {silent} has no room for stamps in {place()}")
+            elif name not in self._segments:
+                pid, number = numbers(name)
+                latest[pid] = max(number, latest.get(pid, 0))
+        if not latest:
+            return
+        # A second look has all that came before the latest of the first; one look may not.
+        for name in names(self._folder):
+            if name not in self._segments and not name.endswith(SILENT):
+                pid, number = numbers(name)
+                if number <= latest.get(pid, 0):
+                    with contextlib.suppress(FileNotFoundError):  # another thread's was first
+                        self._segments[name] = Segment(str(self._folder / name))
+        self._segments = dict(sorted(self._segments.items(), key=lambda each: numbers(each[0])))
+
+    def _read_on(self) -> None:
+        tidied = time.monotonic()
+        while not self._closed.is_set():
+            self.read()
+            if time.monotonic() > tidied + HOUSEKEEPING:
+                self._tidy()
+                tidied = time.monotonic()
+            if waited_for.wait(IDLE):
+                time.sleep(WAITED_FOR)
+
+    def _tidy(self) -> None:
+        """Remove the segments that nobody writes to any more; they have been read."""
+        newest = {segment.pid: name for name, segment in self._segments.items()}
+        gone = [segment.pid for segment in self._segments.values() if not alive(segment.pid)]
+        self.read()
+        with self._turn:
+            for name, segment in list(self._segments.items()):
+                if name not in newest.values() and name not in self._replaced:
+                    self._replaced[name] = time.monotonic()
+                    remove(segment.path)
+                late = time.monotonic() > self._replaced.get(name, float("inf")) + LATE
+                if segment.pid in gone or late:
+                    remove(segment.path)
+                    segment.close()
+                    del self._segments[name]
+                    self._replaced.pop(name, None)
+
+    def close(self) -> None:
+        """Read what is there, and take no more."""
+        self._closed.set()
+        self._reader.join()
+        self.read()
+        with self._turn:
+            for segment in self._segments.values():
+                segment.close()
+            self._segments.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def names(folder: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    return []
+
+
+def numbers(name: str) -> tuple[int, int]:
+    """A segment's process, and its number among those of that process."""
+    pid, _, number = name.partition("-")
+    return int(pid), int(number)
+
+
+def remove(path: str | Path) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def new_folder() -> Path:
+    """A folder that only this user can read; in memory, where the system has such a place."""
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place())
+    return Path(folder)
+
+
+def place() -> str:
+    memory = "/dev/shm"
+    return memory if os.access(memory, os.W_OK) else tempfile.gettempdir()
+
+
+def sweep() -> None:
+    """Remove the folders of processes that have ended without removing them."""
+    for folder in Path(place()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def alive(pid: int) -> bool:
+    if sys.platform == "win32":  # to ask there would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,277 @@
+"""Stamps reach the notebook whatever becomes of the process that has made them."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.observer import transport
+from lab.observer.transport import FIRST, FURTHER, Reporter
+from lab.servers.collector import PREFIX, Collector, place, sweep
+from lab.traces import Ledger, Trace
+
+from ..pythons import pythons
+from ..waiting import until
+
+Seen = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return []
+
+
+@pytest.fixture
+def collector(seen: Seen) -> Iterator[Collector]:
+    collector = Collector(lambda *stamp: seen.append(stamp))
+    yield collector
+    collector.close()
+
+
+def numbers(seen: Seen, kind: str) -> list[int]:
+    return [stamp[2] for stamp in seen if stamp[1] == kind]
+
+
+def test_records_come_whole_and_in_order_over_many_segments(
+    collector: Collector, seen: Seen
+) -> None:
+    many = 3 * FURTHER // 40
+    for number in range(many):
+        collector.reporter("1", "stamp", number, 0.5, None, "名\ud800")
+    collector.read()
+    assert numbers(seen, "stamp") == list(range(many))
+    assert seen[0] == ("1", "stamp", 0, 0.5, None, "名\ud800")
+
+
+def test_a_long_record_is_followed_by_others(collector: Collector, seen: Seen) -> None:
+    for text in ("x" * 10_000, "y" * FIRST, "z"):
+        collector.reporter("1", "line", text)
+    collector.read()
+    assert [stamp[2] for stamp in seen] == ["x" * 10_000, "y" * FIRST, "z"]
+
+
+def test_a_record_that_is_half_written_comes_when_it_is_whole(
+    collector: Collector, seen: Seen
+) -> None:
+    collector.reporter("1", "first", "x")
+    collector.read()
+    (path,) = Path(collector.reporter.folder).iterdir()
+    whole = path.read_bytes()
+    record = whole.rstrip(b"\0")
+    with path.open("r+b") as file:
+        file.seek(len(record))
+        file.write(record[:-3])
+        file.flush()
+        collector.read()
+        assert len(seen) == 1
+        file.write(record[-3:])
+        file.flush()
+    collector.read()
+    assert seen == [("1", "first", "x")] * 2
+
+
+def test_a_stamp_within_a_stamp_loses_neither(collector: Collector, seen: Seen) -> None:
+    class Told:
+        def __init__(self, number: int) -> None:
+            self.number, self.cycle = number, self
+
+        def __del__(self) -> None:
+            collector.reporter("1", "inner", self.number)
+
+    def interrupted(number: int, frame: object) -> None:
+        collector.reporter("1", "signalled", next(signals))
+
+    signals = iter(range(10**9))
+    before = signal.signal(signal.SIGALRM, interrupted)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        for number in range(20_000):
+            Told(number)
+            collector.reporter("1", "outer", number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    collector.read()
+    assert numbers(seen, "outer") == list(range(20_000))
+    inner = numbers(seen, "inner")
+    assert len(inner) > 1000
+    assert len(set(inner)) == len(inner)
+    assert sorted(numbers(seen, "signalled")) == list(range(next(signals)))
+
+
+KILLED = """
+import gc, os, signal, sys, threading
+sys.path.insert(0, sys.argv[2])
+from lab.observer.transport import Reporter
+report = Reporter(sys.argv[1])
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+    def __del__(self):
+        report("gc", "stamp", 0)
+
+signal.signal(signal.SIGALRM, lambda *_: report("signal", "stamp", 0))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+
+def stamp(name):
+    number = 0
+    while True:
+        report(name, "stamp", number)
+        os.write(1, b"%s %d\\n" % (name.encode(), number))
+        number += 1
+        Cycle()
+
+for thread in range(4):
+    threading.Thread(target=stamp, args=["t%d" % thread], daemon=True).start()
+if os.fork() == 0:
+    stamp("forked")
+stamp("main")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", found := pythons((3, 9)))
+def test_nothing_that_a_killed_process_had_stamped_is_missing(
+    version: str, collector: Collector, seen: Seen, tmp_path: Path
+) -> None:
+    """Each stamp is acknowledged on a pipe after it was made: those must all be there."""
+    root = Path(transport.__file__).parents[2]
+    process = subprocess.Popen(
+        [found[version], "-W", "ignore", "-c", KILLED, collector.reporter.folder, str(root)],
+        stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: list[bytes] = []
+    for line in process.stdout:
+        lines.append(line)
+        if len(lines) == 20_000:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    collector.read()
+    by_name: dict[str, list[int]] = {}
+    for name, _, number in seen:
+        by_name.setdefault(name, []).append(number)
+    acknowledged: dict[str, int] = {}
+    for line in lines:
+        if line.endswith(b"\n"):
+            name, number = line.decode().split()
+            acknowledged[name] = max(acknowledged.get(name, 0), int(number))
+    assert set(acknowledged) == {"main", "forked", "t0", "t1", "t2", "t3"}
+    assert by_name["gc"]
+    assert by_name["signal"]
+    for name, last in acknowledged.items():
+        assert by_name[name] == list(range(len(by_name[name]))), name
+        assert len(by_name[name]) > last
+
+
+def test_without_room_the_process_falls_silent_and_the_trace_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = Ledger()
+    collector = Collector(ledger.enter)
+    try:
+        trace = ledger.open(Trace("1", 0.0))
+        collector.reporter("1", "received", 0.0, "GET", "/")
+
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        for number in range(FIRST // 20):
+            collector.reporter("1", "line", str(number))
+        assert trace.wait(10) is trace
+        assert f"process {os.getpid()} has no room for stamps in {place()}" in str(trace)
+        assert ledger.open(Trace("2", 0.0)).wait(0).unseen == trace.unseen
+    finally:
+        collector.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_full_disk_ends_no_watched_process(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small]).returncode:
+        pytest.skip("may not mount")
+    try:
+        code = (
+            "import sys; from lab.observer.transport import Reporter\n"
+            "report = Reporter(sys.argv[1])\n"
+            "for number in range(100_000): report('1', 'stamp', number)\nprint('served on')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, small], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, "served on\n")
+        assert [path.name for path in small.glob("*-silent")]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_nobody_else_may_look(collector: Collector) -> None:
+    collector.reporter("1", "stamp", 1)
+    folder = Path(collector.reporter.folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_old_segments_go_and_those_of_ended_processes(
+    collector: Collector, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(collector.reporter.folder)
+    for number in range(3 * FURTHER // 20):
+        collector.reporter("1", "stamp", number)
+    code = (
+        "import sys; from lab.observer.transport import Reporter; Reporter(sys.argv[1])('1', 'x')"
+    )
+    subprocess.run([sys.executable, "-c", code, folder], check=True)
+    assert len([*folder.iterdir()]) > 3
+    until(lambda: len([*folder.iterdir()]) == 1)
+    collector.reporter("1", "stamp", -1)
+    until(lambda: numbers(seen, "stamp")[-1:] == [-1])
+    assert ("1", "x") in seen
+
+
+def test_folders_of_ended_processes_are_swept_and_those_of_living_ones_stay() -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                           capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    left = Path(place()) / f"{PREFIX}{ended}-x"
+    living = Path(place()) / f"{PREFIX}{os.getpid()}-x"
+    left.mkdir()
+    living.mkdir()
+    try:
+        sweep()
+        assert not left.exists()
+        assert living.exists()
+    finally:
+        living.rmdir()
+
+
+def test_threads_of_one_process_do_not_mix_their_records(collector: Collector, seen: Seen) -> None:
+    def stamp(name: str) -> None:
+        for number in range(20_000):
+            collector.reporter(name, "stamp", number)
+
+    threads = [threading.Thread(target=stamp, args=[str(n)]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    collector.read()
+    for name in "0123":
+        assert [number for of, _, number in seen if of == name] == list(range(20_000))
+
+
+def test_a_reporter_in_a_notebook_that_has_gone_is_silent(tmp_path: Path) -> None:
+    report = Reporter(str(tmp_path / "gone"))
+    for _ in range(3):
+        report("1", "stamp", time.monotonic())
