@@ -60,9 +60,9 @@ async def webhook_test_thread(request: Request) -> dict[str, str]:
 
 @app.post("/webhook-test/queue", status_code=202)
 async def webhook_test_queue(request: Request) -> dict[str, str]:
-    """Answer when a broker has the delivery; the work runs in a worker, another process."""
+    """Answer when a broker has confirmed the delivery; the work runs in a worker process."""
     logger.info("Webhook test endpoint called. Handing over to the task queue.")
-    # What a broker keeps on its disk is to hold no secret either.
+    # A broker writes deliveries to its disk: they must hold no secret either.
     headers = redacted(dict(request.headers))
     body = await read_json(request)
     try:
@@ -89,7 +89,7 @@ async def send_notification(email: Email, background_tasks: BackgroundTasks) -> 
 
 @app.post("/send-email/thread")
 async def send_notification_thread(email: Email) -> dict[str, str]:
-    """Answer at once; the mail goes out from a thread that FastAPI knows nothing of."""
+    """Answer at once; the mail goes out from a thread that FastAPI does not manage."""
     threading.Thread(target=send_email, args=(email,)).start()
     return {"message": "Email sent"}
 
@@ -104,9 +104,9 @@ async def ping() -> dict[str, str]:
 
 
 async def read_json(request: Request) -> Any:
-    """The body of a delivery; `{"error": "Invalid JSON"}` stands in for one that is not JSON.
+    """Return the body of a delivery, or `{"error": "Invalid JSON"}` if it is not JSON.
 
-    Raises HTTPException: 413 for a body over the limit, 401 for a signature that does not hold.
+    Raises HTTPException: 413 for a body over the limit, 401 for a wrong signature.
     """
     content = await request.body()
     verify_signature(request.headers.get("x-hub-signature-256", ""), content)
@@ -117,7 +117,10 @@ async def read_json(request: Request) -> Any:
 
 
 def verify_signature(signature: str, content: bytes) -> None:
-    """Refuse content that the holder of the secret has not signed, if there is a secret."""
+    """Check the signature of a delivery, if a secret is set.
+
+    Raises HTTPException: 401 when the content was not signed with the secret.
+    """
     if app.state.webhook_secret is None:
         return
     digest = hmac.new(app.state.webhook_secret.encode(), content, hashlib.sha256).hexdigest()
@@ -128,5 +131,5 @@ def verify_signature(signature: str, content: bytes) -> None:
 
 @app.exception_handler(ClientDisconnect)
 async def client_gone(request: Request, error: Exception) -> Response:
-    """Take a caller who hangs up in mid-body for what it is: no error of the service."""
+    """Answer 400 when the client disconnects in mid-body: it is no error of the service."""
     return Response(status_code=400)

@@ -18,7 +18,7 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 class Broker:
-    """A broker that can be killed, frozen, and started again with the files it has left."""
+    """A broker that can be killed, frozen, and started again with the same files."""
 
     def __init__(self, folder: Path, url: str, command: list[str], ready: str) -> None:
         self.folder = folder

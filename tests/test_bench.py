@@ -12,7 +12,7 @@ from tests.bench.rows import ROWS
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_gives_a_number(name: str) -> None:
+def test_each_row_of_the_benchmark_gives_a_number(name: str) -> None:
     for row in ROWS[name](0.01):
         assert math.isfinite(row.value)
         assert row.value > 0 or row.name.startswith("order kept by the control")

@@ -91,7 +91,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         context.close()
 
 
-def test_it_opens_at_the_first_lesson_with_the_service_in_sight(lab: str, browser: Any) -> None:
+def test_jupyterlab_opens_at_the_first_lesson_and_lists_server_py(lab: str, browser: Any) -> None:
     page = browser.new_page()
     page.goto(lab.format(place=""))
     page.wait_for_function(OPENED, timeout=60_000)
@@ -132,7 +132,7 @@ def pictured(page: Any, path: Path) -> Iterator[None]:
         raise
 
 
-def test_the_playground_is_worked_by_keyboard(lab: str, browser: Any, tmp_path: Path) -> None:
+def test_the_playground_works_by_keyboard(lab: str, browser: Any, tmp_path: Path) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
     expect.set_options(timeout=30_000)
     page = browser.new_page()

@@ -34,13 +34,13 @@ def test_without_a_command_the_lab_opens_and_options_go_on_to_jupyter(
 
 
 @pytest.mark.parametrize("typed", [["build", "--no"], ["report", "x"], ["nonsense"]])
-def test_what_is_not_understood_is_said(typed: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_wrong_arguments_show_the_usage(typed: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
         commands.main(typed)
     assert "usage: python -m lab" in capsys.readouterr().err
 
 
-def test_a_source_that_cannot_be_built_is_named_without_a_traceback(
+def test_a_build_error_is_printed_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def build() -> list[Path]:
@@ -70,19 +70,19 @@ def test_a_lesson_is_recorded_by_its_number_or_name(
 
 
 @pytest.mark.parametrize("typed", ["04", "when_a_task_fails", ""])
-def test_a_lesson_that_cannot_be_recorded_is_told_those_that_can(
+def test_recording_an_unknown_lesson_lists_the_known_ones(
     typed: str, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         commands.main(["record", typed])
-    said = capsys.readouterr().err
-    assert f"no lesson {typed!r}" in said
-    assert "01_answer_first, 02_one_after_another, " in said
+    shown = capsys.readouterr().err
+    assert f"no lesson {typed!r}" in shown
+    assert "01_answer_first, 02_one_after_another, " in shown
 
 
-def test_a_report_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_report_again_without_a_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert commands.main(["report", "--again", "--to", str(tmp_path)]) == 1
-    assert "no run stands in" in capsys.readouterr().out
+    assert "holds no run" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_jupyterlab_opens_quietly_at_the_first_lesson(tmp_path: Path) -> None:
 
 
 def server_of(runtime: Path, lab: subprocess.Popen) -> dict[str, str]:
-    """What JupyterLab writes down of itself when it listens."""
+    """Return the description that JupyterLab writes once it listens."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and lab.poll() is None:
         for path in runtime.glob("jpserver-*.json"):

@@ -56,7 +56,7 @@ def places() -> Iterator[tuple[Path, int]]:
 @pytest.mark.parametrize(
     ("source", "last"), list(places()), ids=lambda value: getattr(value, "stem", str(value))
 )
-def test_a_kernel_killed_after_a_cell_leaves_nothing(source: Path, last: int) -> None:
+def test_a_kernel_killed_after_a_cell_leaves_no_process(source: Path, last: int) -> None:
     cells = [cell for cell in make(source, "en", solved=True).cells if cell.cell_type == "code"]
     with kernel_in(NOTEBOOKS) as kernel:
         for cell in cells[: last + 1]:

@@ -1,4 +1,4 @@
-"""What the repository promises of itself: its commands, its sources, its tools."""
+"""The promises of the repository: its commands, its sources, its tools."""
 
 import ast
 import os
@@ -28,7 +28,7 @@ def test_the_service_starts_without_the_lab(start: str) -> None:
     )
 
 
-def test_rooms_import_only_what_they_may() -> None:
+def test_packages_import_only_what_they_may() -> None:
     """The contracts stand in pyproject.toml."""
     # In a process of its own: it sets up logging anew.
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -39,7 +39,7 @@ def test_rooms_import_only_what_they_may() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_package_says_what_it_is_for() -> None:
+def test_every_package_has_a_docstring() -> None:
     for package in [ROOT / "webhooks", *(ROOT / "notebooks" / "lab").iterdir()]:
         if (package / "__init__.py").exists():
             module = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def test_both_readmes_give_the_same_two_commands_and_ci_runs_one_of_them() -> No
 
 
 @pytest.mark.parametrize("page", ["README.md", "notebooks/zh/README.md"])
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_lead_to_existing_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
     assert targets
@@ -65,7 +65,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
-def test_every_lesson_stands_in_the_table(text: str) -> None:
+def test_every_lesson_is_in_the_readmes_table(text: str) -> None:
     assert [source.stem for source in sources() if f"{source.stem}.ipynb" not in text] == []
 
 

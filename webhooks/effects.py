@@ -1,6 +1,6 @@
-"""What deliveries have brought about, each once, however often they are given to a worker.
+"""The effects of deliveries: each happens once, however often a worker gets the delivery.
 
-The mark that a delivery is done and its effect stand in one SQLite file and are made in one
+The mark that a delivery is done and its effect stand in one SQLite file and are written in one
 transaction: there is no moment at which only one of them exists.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT = 30.0
 
-# What a delivery is known by stands in its one row: a start and an effect each write one page.
+# All that is known of a delivery is in one row, so a start and an effect each write one page.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS deliveries (
     delivery TEXT PRIMARY KEY, starts INTEGER NOT NULL, attempts INTEGER NOT NULL,
@@ -53,7 +53,7 @@ class Start(NamedTuple):
 
 
 class Aside(NamedTuple):
-    """A delivery that no worker is given any more, until somebody replays it."""
+    """A delivery that is given to no worker any more, until somebody replays it."""
 
     delivery: str
     reason: str
@@ -65,7 +65,7 @@ class Aside(NamedTuple):
 class Effects:
     """The effects of deliveries, and how often each was started: a SQLite file.
 
-    path: the file; made when it is not there. All workers of one host may share it.
+    path: the file; created if it is missing. All workers of one host may share it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -75,12 +75,18 @@ class Effects:
         self._lock = threading.Lock()
 
     def begin(self, delivery: str, worker: str) -> Start:
-        """Note that a worker starts on a delivery, and tell what is known of it."""
+        """Record that a worker starts on a delivery; return which attempt it is.
+
+        delivery: its id. worker: the worker's name.
+        """
         ((attempt, done),) = self._rows(BEGIN, delivery, worker)
         return Start(attempt if done is None else 0, done is not None)
 
     def apply(self, delivery: str, event: str, worker: str) -> bool:
-        """Let a delivery have its effect, one more `event` in the tally, unless it has had it."""
+        """Apply a delivery's effect, one more `event` in the tally, unless it was applied before.
+
+        Returns whether it was applied now.
+        """
         with self._transaction() as db:
             if db.execute(MARK, (delivery, worker, time.time())).rowcount == 0:
                 return False
@@ -88,22 +94,25 @@ class Effects:
         return True
 
     def set_aside(self, delivery: str, reason: str, headers: dict[str, str], body: str) -> None:
-        """Keep a delivery, its body as JSON, that is not to be given to a worker again."""
+        """Store a delivery that no worker is to be given again.
+
+        reason: why. headers: as the request had them. body: JSON.
+        """
         row = (delivery, reason, json.dumps(headers), body, time.time())
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)", row)
 
     def readmit(self, delivery: str) -> Aside:
-        """Give a delivery that was set aside its attempts back; `forget` it when it is on its way.
+        """Reset the attempts of a delivery that was set aside, and return it.
 
-        Raises KeyError when it does not lie aside.
+        Call `forget` once it is in the queue again. Raises KeyError when it is not set aside.
         """
-        found = [aside for aside in self.aside if aside.delivery == delivery]
-        if not found:
-            raise KeyError(f"no delivery {delivery!r} lies aside")
+        matching = [aside for aside in self.aside if aside.delivery == delivery]
+        if not matching:
+            raise KeyError(f"delivery {delivery!r} is not set aside")
         with self._transaction() as db:
             db.execute("UPDATE deliveries SET attempts = 0 WHERE delivery = ?", (delivery,))
-        return found[0]
+        return matching[0]
 
     def forget(self, aside: Aside) -> None:
         """Remove a delivery from those set aside, unless it has been set aside anew."""
@@ -114,7 +123,7 @@ class Effects:
 
     @property
     def tally(self) -> dict[str, int]:
-        """How often each event has had its effect."""
+        """The number of effects by event."""
         return dict(self._rows("SELECT event, number FROM tally ORDER BY event"))
 
     @property
@@ -128,22 +137,22 @@ class Effects:
 
     @property
     def starts(self) -> dict[str, int]:
-        """How often a worker has started on each delivery."""
+        """The number of starts by delivery."""
         return dict(self._rows("SELECT delivery, starts FROM deliveries"))
 
     @property
     def workers(self) -> dict[str, str]:
-        """The worker that was the last to start on each delivery."""
+        """The worker that started last on each delivery."""
         return dict(self._rows("SELECT delivery, worker FROM deliveries WHERE starts > 0"))
 
     @property
     def done(self) -> set[str]:
-        """The deliveries that have had their effect."""
+        """The deliveries whose effect has been applied."""
         rows = self._rows("SELECT delivery FROM deliveries WHERE done IS NOT NULL")
         return {delivery for (delivery,) in rows}
 
     def frame(self) -> pd.DataFrame:
-        """One row per delivery: how often it was started, and how many effects it has."""
+        """Return one row per delivery: its starts, its effects, and whether it is set aside."""
         import pandas as pd
 
         done, aside = self.done, {aside.delivery for aside in self.aside}

@@ -1,9 +1,9 @@
-"""What a Redis broker has accepted and no worker has done yet, noted beside its queue.
+"""The outbox of a Redis queue: deliveries that are accepted and not yet acknowledged.
 
-Redis gives a delivery away before anybody has noted who has it: a worker or a broker that dies in
-that moment would lose it. So Celery's transport, extended here, notes each delivery as it queues
-it, and strikes it out as it is acknowledged. The workers look here for what nobody holds, and
-queue it again.
+Redis hands a delivery out before it has recorded which worker holds it: if the worker or the
+broker dies in that moment, the delivery is lost. So Celery's transport, extended here, notes each
+delivery in the call that queues it, and deletes the note in the call that acknowledges it. The
+workers look here for deliveries that no worker holds, and queue them again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 
-# As the settings of queue.py have it, each key of a queue begins with the queue's name.
+# By the settings in queue.py, each key of a queue begins with the queue's name.
 NOTED = "noted"
 
 
 class QoS(kombu_redis.QoS):
-    """What a worker holds: a delivery that it acknowledges is struck out with the same call."""
+    """The deliveries that a worker holds; acknowledging one deletes its note in the same call."""
 
     def ack(self, delivery_tag: str) -> None:
         together = self._remove_from_indices(delivery_tag)
-        # What was given back when the connection closed is not held any more: its note stays.
+        # A delivery that was returned as the connection closed is no longer held: its note stays.
         with contextlib.suppress(KeyError):
             together.hdel(NOTED, delivery_of(self.get(delivery_tag).headers))
         together.execute()
@@ -36,7 +36,7 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """Notes each delivery with the call that queues it."""
+    """A channel that notes each delivery in the call that queues it."""
 
     QoS = QoS
 
@@ -45,7 +45,7 @@ class Channel(kombu_redis.Channel):
 
     @contextlib.contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """The client to call the broker with; Celery's own makes one for every call."""
+        """Yield the client that calls the broker; Celery's own code makes one for every call."""
         yield client or self._one
 
     @functools.cached_property
@@ -60,9 +60,9 @@ class Transport(kombu_redis.Transport):
 
 
 class Outbox:
-    """The deliveries of one queue that are on their way.
+    """The deliveries of one queue that are not yet acknowledged.
 
-    url: the broker. queue: the queue's name at it.
+    url: the broker's. queue: the queue's name at that broker.
     """
 
     def __init__(self, url: str, queue: str) -> None:
@@ -76,7 +76,7 @@ class Outbox:
         self._turn = f"{queue}:{NOTED}-turn"
 
     def waiting(self) -> int:
-        """How many deliveries wait for a worker."""
+        """Return how many deliveries wait for a worker."""
         return int(self._redis.llen(self._queue))
 
     def queue_overdue(self, age: float) -> list[str]:
@@ -84,9 +84,9 @@ class Outbox:
 
         Do nothing while any delivery waits its turn.
 
-        age: seconds since it was queued, after which a delivery should have been begun.
+        age: seconds after queueing, by which a worker should have begun a delivery.
         """
-        # One worker at a time looks.
+        # Only one worker at a time looks.
         if self.waiting() or not self._redis.set(self._turn, "", nx=True, px=500):
             return []
         held = {
@@ -101,7 +101,7 @@ class Outbox:
         return overdue
 
     def clear(self) -> None:
-        """Remove the queue from its broker, with all that was kept for it."""
+        """Remove the queue from its broker, with all its keys."""
         for key in self._redis.scan_iter(f"{self._name}:*"):
             self._redis.delete(key)
 
@@ -114,11 +114,11 @@ def put(client: Any, noted: str, queue: str, delivery: str, message: str) -> Non
 
 
 def delivery_of(headers: dict[str, Any]) -> str:
-    """The id of the delivery that a message of Celery's carries."""
+    """Return the id of the delivery in a Celery message, from its headers."""
     return str(headers.get("argsrepr"))
 
 
 @functools.cache
 def outbox_of(url: str, queue: str) -> Outbox | None:
-    """The outbox of a queue; None where the broker itself keeps what is not acknowledged."""
+    """Return a queue's outbox; None if the broker keeps unacknowledged messages itself."""
     return Outbox(url, queue) if url.startswith("redis") else None

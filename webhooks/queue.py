@@ -1,6 +1,6 @@
-"""The task queue of the service: its Celery app, and how a delivery gets into it.
+"""The task queue of the service: its Celery app, and the hand-over of deliveries to it.
 
-A worker is started by Celery's own command, `celery -A webhooks.worker worker`, on any host that
+Start a worker with Celery's own command, `celery -A webhooks.worker worker`, on any host that
 has the broker's URL.
 """
 
@@ -33,15 +33,15 @@ _places: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
 
 
 class QueueUnavailable(Exception):
-    """No broker has confirmed the delivery; one that was frozen may still have it."""
+    """The broker has not confirmed the delivery; if it was frozen, it may still have it."""
 
 
 @functools.cache
 def celery_app(url: str, queue: str, longest_work: float | None = None) -> Celery:
-    """The Celery app for a broker; only settings that are not Celery's own are given.
+    """Return the Celery app for a broker and a queue.
 
-    url: the broker. queue: its queue. longest_work: for a worker, the seconds that it may take
-    over a delivery before another gets it as well; None for who only sends.
+    url: the broker's. queue: the queue's name. longest_work: seconds that a worker may take over
+    a delivery before another gets it as well; None for an app that only sends.
     """
     app = Celery("deliveries", set_as_current=False)
     app.conf.update(
@@ -96,7 +96,10 @@ def _redis_works(longest_work: float) -> dict[str, Any]:
 
 
 def broker_and_queue() -> tuple[str, str]:
-    """The broker's URL and the queue's name. Raises QueueUnavailable when there is no broker."""
+    """Return the broker's URL and the queue's name from the settings.
+
+    Raises QueueUnavailable when there is no broker, or when a setting is wrong.
+    """
     try:
         url, queue = settings().CELERY_BROKER_URL, settings().CELERY_QUEUE
     except WrongSetting as error:
@@ -109,14 +112,15 @@ def broker_and_queue() -> tuple[str, str]:
 
 
 async def enqueue(headers: dict[str, str], body: Any) -> None:
-    """Return when the broker has a delivery to be processed; raise QueueUnavailable in time.
+    """Hand a delivery over to the queue; return when the broker has confirmed it.
 
-    headers: by lower-case name; x-github-delivery marks the effect, which happens once.
-    body: any JSON value. At most `CONFIRM_WITHIN` seconds pass, whatever the broker does.
+    headers: by lower-case name; x-github-delivery is the id under which its effect happens once.
+    body: any JSON value. Raises QueueUnavailable when the broker has not confirmed the delivery
+    within `CONFIRM_WITHIN` seconds, whatever the broker does.
     """
     url, queue = broker_and_queue()
     delivery = headers.get("x-github-delivery", "")[:LONGEST_ID] or str(uuid.uuid4())
-    # As text: a worker's own process would fail, and end, over a body that is nested deeply.
+    # As text: a worker process would fail, and end, on a deeply nested body.
     try:
         text = json.dumps(body)
     except RecursionError:  # it was read with more of the stack left than there is now
@@ -130,20 +134,21 @@ async def enqueue(headers: dict[str, str], body: Any) -> None:
 
 
 def publish(url: str, queue: str, delivery: str, headers: dict[str, str], body: str) -> None:
-    """Give a delivery, its body as JSON, to a queue. Raises QueueUnavailable if it may not be.
+    """Publish a delivery to a queue.
 
-    The broker may have it all the same, if it was only its confirmation that did not come.
+    url: the broker's. queue: the queue's name. delivery: its id. body: JSON. Raises
+    QueueUnavailable when the broker has not confirmed it; the broker may have it all the same.
     """
     try:
-        # What the broker logs or shows of it is its id alone.
+        # The broker logs and shows only the delivery's id.
         celery_app(url, queue).send_task(PROCESS, [delivery, headers, body], argsrepr=delivery)
-    except Exception as error:  # each transport has its own, and a URL may be amiss too
+    except Exception as error:  # each transport has its own, and the URL may be wrong
         logger.error(f"The task queue has not taken a delivery: {type(error).__name__}")
         raise QueueUnavailable("The task queue has not taken the delivery.") from error
 
 
 def delete(url: str, queue: str) -> None:
-    """Remove a queue from its broker, with all that was kept for it."""
+    """Remove a queue from its broker, with its outbox."""
     with celery_app(url, queue).connection_for_write() as connection:
         connection.default_channel.queue_delete(queue)
         connection.default_channel.exchange_delete(queue)

@@ -1,4 +1,4 @@
-"""What the environment may set, for the service, its queue and its workers."""
+"""The settings of the service, its queue and its workers, read from the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARGIN = 5.0
 
 
 class WrongSetting(ValueError):
-    """The environment sets something to a value that it cannot take."""
+    """A variable of the environment has a value that its setting does not accept."""
 
 
 class Settings(BaseSettings):
@@ -67,9 +67,9 @@ class Settings(BaseSettings):
 
 
 def settings() -> Settings:
-    """Read the settings as the environment has them now.
+    """Read the settings from the current environment.
 
-    Raises WrongSetting, which names each variable that is wrong and what it takes.
+    Raises WrongSetting, which names each wrong variable and the values that it accepts.
     """
     return _read(tuple(os.environ.get(name) for name in Settings.model_fields))
 
@@ -80,7 +80,7 @@ def _read(values: tuple[str | None, ...]) -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = {str(each["loc"][0]): each["msg"] for each in error.errors()}
-    # Without the values: some are secrets.
+    # The message leaves the values out: some are secrets.
     raise WrongSetting(
         "; ".join(
             f"{name} takes {Settings.model_fields[name].description} ({reason})"

@@ -1,4 +1,4 @@
-"""The work on a delivery, and what a log line may show of it."""
+"""The work on a delivery, and what its log lines may show."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger.setLevel(logging.INFO)
 
 
 def process_and_log_webhook(headers: dict[str, str], body: Any, seconds: float) -> None:
-    """Process a delivery: work on it, and log it.
+    """Do the work on a delivery and log it.
 
-    headers: by lower-case name. body: any JSON value. seconds: how long the work takes.
+    headers: by lower-case name. body: any JSON value. seconds: duration of the work.
     """
     logger.info("--- Background webhook processing started ---")
     work(seconds)
@@ -33,7 +33,7 @@ def process_and_log_webhook(headers: dict[str, str], body: Any, seconds: float) 
 
 
 def work(seconds: float) -> None:
-    """Wait, as for a database, or compute, as WORK_KIND says."""
+    """Wait, as for a database, or compute, for this many seconds; WORK_KIND says which."""
     if settings().WORK_KIND == "wait":
         time.sleep(seconds)
     else:
@@ -43,7 +43,7 @@ def work(seconds: float) -> None:
 
 
 def redacted(headers: dict[str, str]) -> dict[str, str]:
-    """The headers, with only those values that are known to hold no secret."""
+    """Return the headers with every value hidden that may hold a secret."""
     return {
         name: value if name.lower() in LOGGED_HEADERS else "[redacted]"
         for name, value in headers.items()
@@ -51,7 +51,7 @@ def redacted(headers: dict[str, str]) -> dict[str, str]:
 
 
 def shortened(value: Any) -> str:
-    """A value on one line of at most about `LONGEST_LOGGED` characters."""
+    """Return a value as one line of at most about `LONGEST_LOGGED` characters."""
     try:
         text = value if isinstance(value, str) and value.isprintable() else repr(value)
     except RecursionError:  # this thread's stack may allow less than the parser's did

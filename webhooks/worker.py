@@ -1,7 +1,7 @@
-"""What a worker of the task queue does: `celery -A webhooks.worker worker`.
+"""The worker of the task queue: `celery -A webhooks.worker worker`.
 
-A delivery is acknowledged when it has had its effect, so a worker that dies has it given to
-another. Which attempts to make is decided here, not by the broker, so that all brokers agree.
+A delivery is acknowledged after its effect, so the delivery of a worker that dies goes to another
+worker. Attempts are counted here, not by the broker, so that all brokers behave alike.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAUSE = 1.0
 
 
 class TooManyAttempts(Exception):
-    """A delivery has been started and not ended as often as it may be."""
+    """A delivery has ended its worker in as many attempts as are allowed."""
 
 
 app = celery_app(*broker_and_queue(), settings().longest_work)
@@ -39,9 +39,9 @@ outbox = outbox_of(*broker_and_queue())
 
 @app.task(bind=True, name=PROCESS)  # type: ignore[untyped-decorator]
 def process(task: Task, delivery: str, headers: dict[str, str], body: str) -> None:
-    """Process a delivery, and let it have its effect once; give up after `MOST_ATTEMPTS`.
+    """Process a delivery and apply its effect once; set it aside after `MOST_ATTEMPTS`.
 
-    delivery: its id. headers: as the request had them. body: JSON.
+    delivery: its id. headers: by lower-case name. body: JSON.
     """
     with kept_without_database(delivery):
         start = effects.begin(delivery, task.request.hostname)
@@ -58,7 +58,7 @@ def process(task: Task, delivery: str, headers: dict[str, str], body: str) -> No
 
 @contextlib.contextmanager
 def kept_without_database(delivery: str) -> Iterator[None]:
-    """Keep a delivery in the queue until its database, whose disk is full, say, takes it."""
+    """Return a delivery to the queue while the database fails, because its disk is full, say."""
     try:
         yield
     except sqlite3.Error as error:
@@ -68,7 +68,10 @@ def kept_without_database(delivery: str) -> Iterator[None]:
 
 
 def attempt(start: Start, worker: str, delivery: str, headers: dict[str, str], body: str) -> None:
-    """Do the work and have its effect, unless it has been done or tried too often."""
+    """Do the work and apply its effect, unless it is done or was tried too often.
+
+    Raises TooManyAttempts after `MOST_ATTEMPTS` that ended their workers.
+    """
     if start.done:
         return
     if start.attempt > MOST_ATTEMPTS:
@@ -78,7 +81,7 @@ def attempt(start: Start, worker: str, delivery: str, headers: dict[str, str], b
 
 
 class LookAfterOutbox(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Queues again deliveries that Redis gave to a worker which has since died."""
+    """A worker step that re-queues deliveries that Redis gave to a worker which then died."""
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012
 

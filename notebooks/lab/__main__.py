@@ -14,7 +14,7 @@ FIRST = "/lab/tree/notebooks/01_answer_first.ipynb"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what a command line asks for; return the exit code, 0 when all went well."""
+    """Run the command of a command line; return the exit code, 0 on success."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or (given[0] not in {"-h", "--help"} and given[0].startswith("-")):
         given = ["open", *given]
@@ -58,11 +58,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def open_lab(options: list[str]) -> int:
-    """Open JupyterLab, rooted where `server.py` and `data/` stand in sight."""
+    """Open JupyterLab in the repository's root, so that `server.py` and `data/` are in sight."""
     from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 
     # Defaults in a folder of their own, so that the reader's settings stay in force: no question
-    # about news. Without the option the kernel warns at every start.
+    # about news. Without transport_encryption the kernel warns at every start.
     places = [
         str(Path(__file__).with_name("jupyter_config")),
         os.environ.get("JUPYTER_CONFIG_PATH"),
@@ -90,7 +90,10 @@ def write_notebooks() -> int:
 
 
 def recordable(given: str) -> str:
-    """Find the lesson of a number or name. Raises ArgumentTypeError, naming those there are."""
+    """Return the lesson with a number or name.
+
+    Raises ArgumentTypeError, which lists the known lessons, for any other.
+    """
     from .publishing.recordings import LESSONS
 
     for lesson in LESSONS:
@@ -124,7 +127,7 @@ def write_report(to: Path, again: bool) -> int:
     try:
         render(to)
     except FileNotFoundError:
-        print(f"no run stands in {to}: leave out --again to run the notebooks first")
+        print(f"{to} holds no run: leave out --again to run the notebooks first")
         return 1
     print(to / "index.html")
     return 1 if problems else 0

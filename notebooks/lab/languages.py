@@ -1,4 +1,4 @@
-"""Holds what the lab says in each of its languages."""
+"""Texts in each of the lab's languages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LANGUAGES = ("en", "zh")
 
 
 class Text(NamedTuple):
-    """Hold the same text in both languages; without `zh`, in the one that its author writes."""
+    """A text in both languages; without `zh`, in the language of its author."""
 
     en: str
     zh: str | None = None

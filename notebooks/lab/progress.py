@@ -1,4 +1,4 @@
-"""A bar that grows with what is done, in a notebook; nothing elsewhere."""
+"""A progress bar in a notebook; nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class Progress:
-    """Shows how many of `total` steps are done."""
+    """A progress bar of `total` steps."""
 
     def __init__(self, total: int) -> None:
         self._bar: Any = None
-        # Elsewhere than in a cell it would stand wherever output goes just then.
+        # Outside a cell the bar would appear wherever output goes at that moment.
         if in_a_cell():
             from IPython.display import ProgressBar
 
@@ -26,7 +26,7 @@ class Progress:
 
 
 def in_a_cell() -> bool:
-    """Whether the main thread of a notebook asks."""
+    """Return whether the caller is the main thread of a notebook."""
     ipython: Any = sys.modules.get("IPython")
     main = threading.current_thread() is threading.main_thread()
     return ipython is not None and main and ipython.get_ipython() is not None

@@ -1,4 +1,4 @@
-"""With what a run was made."""
+"""The versions that a run was made with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ PACKAGES = ("fastapi", "starlette", "uvicorn", "anyio", "httpx", "celery")
 
 
 def versions() -> str:
-    """Python and the packages whose behaviour the lab shows, with their versions."""
-    told = [f"Python {python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
-    return ", ".join(told)
+    """Return Python's version, and those of the packages whose behaviour the lab shows."""
+    parts = [f"Python {python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
+    return ", ".join(parts)

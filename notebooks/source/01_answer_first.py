@@ -96,7 +96,7 @@ timeline(trace)
 # **The caller waited for the thin bar only; the work is the long one.** The dashed line is the
 # moment at which the response left the server.
 #
-# In the endpoint, `add_task` did no work: it wrote the function down. **Guess** which comes first:
+# In the endpoint, `add_task` did no work: it only registered the function. **Guess** which comes first:
 # the task's start, or the sender's reading of the 202?
 
 # %% [markdown] lang="zh"
@@ -111,9 +111,9 @@ task.added, trace.responded, task.started, trace.answered
 
 # %% [markdown] lang="en"
 # `added`, then `responded`, then `started`: on the server that order always holds. `answered` is the
-# *client's* moment, and it may fall on either side of `started`: once the bytes have left, two
-# threads run at once, and either may get the processor first. Claims about order are therefore made
-# from the server's stamps.
+# *client's* moment, and it may fall on either side of `started`: once the bytes have left, two threads
+# run at once, and either may get the CPU first. Claims about order are therefore made from the server's
+# stamps.
 
 # %% [markdown] lang="zh"
 # 先 `added`，再 `responded`，再 `started`：在服务器上，这个顺序总是成立。`answered` 是客户端上的时刻，
@@ -160,8 +160,8 @@ timeline(waited)
 # %% [markdown] lang="en"
 # ## Longer work, same answer
 #
-# Take 0.1 to 0.8 s over the work, both ways. **Guess** where the points will lie: across, when all
-# is *finished*; up, when the caller was *answered*.
+# Let the work take 0.1 to 0.8 s, both ways. **Guess** where the points will lie: on the x axis, when
+# all work is *finished*; on the y axis, when the caller is *answered*.
 
 # %% [markdown] lang="zh"
 # ## 处理时间变长，响应时间不变
@@ -184,9 +184,8 @@ inline = list(deliveries("/webhook-test/inline"))
 scatter(background=background, inline=inline)
 
 # %% [markdown] lang="en"
-# **Done inline, the answer climbs the diagonal with the work; done in the background, it stays on
-# the floor.** Note what this does *not* say: the work became no faster, and it is the same server
-# that does it.
+# **Inline, the answer time climbs the diagonal with the work; in the background, it stays flat at the
+# bottom.** Note what this does *not* say: the work became no faster, and the same server does it.
 
 # %% [markdown] lang="zh"
 # **在请求内处理，响应时间随处理时间沿对角线上升；放到后台，响应时间始终贴着横轴**。也要注意图上没有说的：
@@ -233,8 +232,8 @@ slow = web.post("/webhook-test", headers=push["headers"], content=slowly(push["c
 slow.received, slow.responded, slow.tasks[0].started
 
 # %% [markdown] lang="en"
-# **"At once" counts from the last byte of the body.** The request was known long before. Meanwhile
-# what has come of the body lies in memory: this is why `server.py` sets a limit to it.
+# **"At once" counts from the last byte of the body.** The request was known long before. Until then,
+# the part of the body that has arrived is kept in memory: this is why `server.py` limits its size.
 #
 # And what is "sent"? An answer of 64 MiB this time, to a client that takes one piece and then pauses.
 # **Guess:** does the task wait for this client?
@@ -285,7 +284,7 @@ assert state == "finished" and read + unread == 64 * 2**20 and unread > read
 # %% [markdown] lang="en"
 # **What we saw**
 #
-# - `add_task` writes a function down; it runs when the response has left the server.
+# - `add_task` only registers a function; it runs after the response has left the server.
 # - The caller's wait is the same however long the work takes.
 # - There is no queue: the call that answered goes on to work.
 
@@ -299,7 +298,7 @@ assert state == "finished" and read + unread == 64 * 2**20 and unread > read
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
 # **1.** Send a body that is not JSON, `content=b"not JSON"`, and call the request `odd`. What is the
 # status, and what did the task log as payload?

@@ -54,9 +54,9 @@ trace = web.post("/two")
 timeline(trace)
 
 # %% [markdown] lang="en"
-# **A staircase: each task waits for the one before it.** All tasks of a response are run by one
-# loop, `for task in tasks: await task()`, and there is nothing more to it than that: what the guide calls the
-# default has no alternative.
+# **A staircase: each task waits for the one before it.** All tasks of a response are run by one loop,
+# `for task in tasks: await task()`, and that is all. The guide says "by default", but there is no other
+# mode.
 
 # %% [markdown] lang="zh"
 # **一级级台阶：每个任务都等前一个做完**。
@@ -162,7 +162,7 @@ assert max(starts) < min(ends)  # all five were at work together
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
 # **1.** Three pieces of work of 0.2 s should end after about 0.2 s, not 0.6 s, and still run behind the
 # answer. Write an endpoint with *one* task that runs them side by side (`asyncio.gather`), send it a
@@ -233,8 +233,9 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **In practice.** Add as separate tasks what must happen in order, and put what may happen together
-# into one task. What must never overlap with other requests' work belongs in a queue with one worker.
+# **In practice.** Add work that must happen in order as separate tasks, and put work that may happen
+# together into one task. Work that must never overlap with that of other requests belongs in a queue
+# with one worker.
 #
 # Next: [3. Loop or thread](03_loop_or_thread.ipynb)
 

@@ -79,7 +79,7 @@ runs = {kind: under_heartbeat(kind) for kind in KINDS}
 
 # %% [markdown] lang="en"
 # **A `def` task runs on a thread of the pool, an `async def` on the event loop**, whatever it does
-# there. The guide's "loop or thread pool" hangs on one word, the `async` before your function.
+# there. The guide's "loop or thread pool" depends on one word, the `async` before your function.
 
 # %% [markdown] lang="zh"
 # **`def` 任务在线程池的线程里跑，`async def` 在事件循环上跑**，不管它在那里做什么。指南所说的“事件循环或线程池”，
@@ -102,8 +102,8 @@ heartbeat(**beats)
 
 # %% [markdown] lang="en"
 # **Only the blocking `async def` stops everybody.** It holds the loop, and the loop serves everyone.
-# The guide fears that a *sync* function blocks the event loop: it is the other way round, a sync task
-# is the one that leaves it.
+# The guide fears that a *sync* function blocks the event loop: it is the other way round; a sync task
+# leaves the loop free.
 
 # %% [markdown] lang="zh"
 # **只有会阻塞的 `async def` 让所有人停下**。它占着事件循环，而所有请求都靠这个循环。指南担心同步函数会阻塞事件循环，
@@ -126,7 +126,8 @@ steps(threads=threads, loop=loop)
 
 # %% [markdown] lang="en"
 # **Forty, forty, twenty: the thread pool has 40 threads.** On the loop all hundred sleep together. The
-# answers came at once in both; what waits is the work. The cap is a limiter that anyone can read:
+# answers came at once in both; what waits is the work. The limit is an object that anyone can read, the
+# limiter:
 
 # %% [markdown] lang="zh"
 # **四十、四十、二十：线程池有 40 个线程**。在事件循环上，一百个协程可以同时 sleep。两种情况下响应都立即返回，
@@ -187,9 +188,9 @@ steps(ten=ten)
 # %% [markdown] lang="en"
 # ## The notebook has a loop too
 #
-# Cells run on an event loop. Half the web advises `nest_asyncio` for a server in a notebook; there is also
-# a fork of it, `nest_asyncio2`, which is still looked after. Run All queues every cell at once. **Guess**
-# which of these four run: with the old package, with the fork, and with a plain `await`.
+# Cells run on an event loop. Half the web advises `nest_asyncio` for a server in a notebook; there is
+# also a fork of it, `nest_asyncio2`, which is still maintained. Run All queues every cell at once.
+# **Guess** which of these four run: with the old package, with the fork, and with a plain `await`.
 
 # %% [markdown] lang="zh"
 # ## notebook 自己也有事件循环
@@ -212,7 +213,8 @@ nested
 
 # %% [markdown] lang="en"
 # `serve(app, on="kernel")` puts a server on the kernel's own loop, with the fork. A cell that waits for
-# its own kernel's server would block it for ever, were the loop not nested. **Guess** once more:
+# a server in its own kernel would block that server for ever if the loop were not nested. **Guess**
+# once more:
 
 # %% [markdown] lang="zh"
 # `serve(app, on="kernel")` 借助那个分支，把服务器放到 notebook 内核自己的事件循环上。单元格要等的服务器就跑在同一个内核里；
@@ -228,7 +230,7 @@ nested["kernel"] = run_all(
 nested["kernel"]
 
 # %% [markdown] lang="en"
-# And what the web advises for uvicorn, in a process of its own:
+# And the usual advice for uvicorn, tried in a process of its own:
 
 # %% [markdown] lang="zh"
 # 再看网上为 uvicorn 给的办法，放在单独的进程里跑：
@@ -245,7 +247,7 @@ asyncio.run(cell())
 # %% [markdown] lang="en"
 # **On today's kernels the old package loses the cells queued behind it; its maintained fork does not,
 # and neither does a plain `await`.** Nor does patching help uvicorn, which starts a loop of its own.
-# Best of all is to need none: `serve(app)` gives the server its own loop, on its own thread.
+# Best is to need neither: `serve(app)` gives the server its own loop, on its own thread.
 
 # %% [markdown] lang="zh"
 # **在如今的 notebook 内核上，旧的包会弄丢排在后面的单元格；仍在维护的分支不会，直接 `await` 也不会**。打补丁也帮不了
@@ -285,7 +287,7 @@ assert all(fates == ["ran"] * 4 for fates in nested.values())
 #
 # - `def` tasks run on threads, `async def` tasks on the loop.
 # - A blocking call in an `async def` stops every caller of the process.
-# - The pool has 40 threads, shared with `def` endpoints; what comes later waits.
+# - The pool has 40 threads, shared with `def` endpoints; later work waits.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
@@ -297,11 +299,11 @@ assert all(fates == ["ran"] * 4 for fates in nested.values())
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
-# **1.** Write `blocking` anew, still as `async def`, so that the heartbeat lives on. Send it a request,
-# `mended`, under `web.heartbeat()`, and call the beats `alive`. (A server in a process keeps the app that it
-# was given: put the new function into `KINDS`, and `serve` again.)
+# **1.** Rewrite `blocking`, still as `async def`, so that the heartbeat goes on. Send it a request,
+# `mended`, under `web.heartbeat()`, and call the beats `alive`. (A server in a process keeps the app
+# that it was given: put the new function into `KINDS`, and `serve` again.)
 
 # %% [markdown] lang="zh"
 # ## 练习
@@ -350,7 +352,8 @@ check(no_pool_limits_them=lambda: 40 < friends <= len(loop))
 
 # %% [markdown] lang="en"
 # **In practice.** Write `def` for anything that may block: a database driver, `requests`, SMTP. Keep
-# `async def` for code that awaits. Watch the limiter when `def` endpoints slow down for no reason.
+# `async def` for code that awaits. Watch the limiter when `def` endpoints slow down for no visible
+# reason.
 #
 # Next: [4. Threads and processes](04_threads_and_processes.ipynb)
 

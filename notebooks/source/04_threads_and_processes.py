@@ -36,8 +36,8 @@ from lab.lessons.crunch import crunch
 # %% [markdown] lang="en"
 # ## The guide's e-mail, both ways
 #
-# `Inbox` is a real mail server on this machine. **Guess:** which way does the work begin *before* the
-# answer has left?
+# `Inbox` is a real mail server on this machine. **Guess:** in which of the two does the work begin
+# *before* the answer has left?
 
 # %% [markdown] lang="zh"
 # ## 指南里的发邮件，两种写法
@@ -157,9 +157,9 @@ timeline(ten["processes"])
 # %% [markdown] lang="en"
 # ## Work for the processor
 #
-# Sleeping is easy to do together. `crunch` computes, in pure Python. The guide recommends threads for such
-# work. **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and what does another
-# caller feel meanwhile?
+# Sleeping is easy to do together. `crunch` computes, in pure Python. The guide recommends threads for
+# such work. **Guess:** four of them, in tasks, in threads, in processes: which is fastest, and how long
+# does another caller wait meanwhile?
 
 # %% [markdown] lang="zh"
 # ## 计算任务
@@ -208,8 +208,8 @@ heartbeat(**beats)
 # They even delay the answer, and everyone else's. Processes use the other processors**, as long as one is
 # free.
 #
-# Much heavy work is not pure Python: a C library can let go of the GIL. **Guess:** two pieces of work, one
-# thread or two. Whom does the second thread help: `crunch`, or `zlib.compress`?
+# Much heavy work is not pure Python: a C library can release the GIL. **Guess:** two pieces of work,
+# one thread or two. Whom does the second thread help: `crunch`, or `zlib.compress`?
 
 # %% [markdown] lang="zh"
 # **纯 Python 的计算，在带 GIL 的 Python 上，四个线程和四个任务花的时间一样：同一时刻只有一个在算；还会拖慢响应，
@@ -245,9 +245,9 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown] lang="en"
-# **With a GIL, a second thread brings nothing to pure Python, but it helps work that lets go of the GIL** (if
-# a processor is free). Compressing, hashing, much of image work are such; a video converter is a process of its
-# own, for which a thread merely waits. There the guide's threads are right.
+# **With a GIL, a second thread brings nothing to pure Python, but it helps work that releases the GIL**
+# (if a processor is free). Compression, hashing and much image processing do; a video converter is a
+# process of its own, and a thread only waits for it. For such work the guide is right about threads.
 
 # %% [markdown] lang="zh"
 # **有 GIL 时，多一个线程对纯 Python 毫无用处；对会释放 GIL 的工作却有用**（前提是有 CPU 核空着）。压缩、求哈希、许多图像处理都属于后者；
@@ -286,7 +286,7 @@ worker.kill()
 # 也会一并结束；到了生产环境，就得靠你自己或者容器了。
 
 # %% [markdown] lang="en"
-# ## What a thousand waiting pieces hold
+# ## What a thousand waiting pieces of work cost
 #
 # The guide calls threads expensive and tasks cheap. **Guess:** a thousand pieces of work wait for a
 # signal, half of them as async tasks, half as threads: how much memory does each hold?
@@ -345,8 +345,8 @@ with ThreadPoolExecutor() as pool:  # both servers at once
 pd.DataFrame(by_way).round(1)  # KiB for each piece
 
 # %% [markdown] lang="en"
-# And the start itself: from the call until a `def` that does nothing has run, in microseconds. One such
-# time is mostly chance; the middle one of many is not.
+# And the start itself: from the call until a `def` that does nothing has run, in microseconds. A single
+# time is mostly chance; the median of many is not.
 
 # %% [markdown] lang="zh"
 # 再看启动本身：一个什么也不做的 `def`，从调用到跑完要多少微秒。单独一次多半是碰巧，许多次的中位数才说明问题。
@@ -383,10 +383,11 @@ dict(zip(("task", "thread"), (round(median(each)) for each in zip(*starts))))
 # 同步任务启动也不更快：它同样要交给一个线程，做完还要再交回来。
 
 # %% [markdown] lang="en"
-# ## What travels along
+# ## Does the context follow?
 #
-# A context variable is set, by a handler or by its dependency, each once as `async def` and once as `def`.
-# **Guess:** in which of the four cases does a `def` task see its value, an `async def` task, a thread?
+# A context variable is set by a handler or by a dependency, each once as `async def` and once as `def`.
+# **Guess:** in which of the four cases is its value seen by a `def` task, by an `async def` task, by a
+# thread?
 
 # %% [markdown] lang="zh"
 # ## 上下文会跟过去吗
@@ -508,8 +509,8 @@ assert replies == ["pong"]
 # **What we saw**
 #
 # - A thread starts before the answer leaves, a task after it.
-# - For computing in pure Python threads bring nothing (with a GIL), processes help; for work that lets go
-#   of the GIL threads help too.
+# - Threads do not speed up computing in pure Python (with a GIL), processes do; for work that releases
+#   the GIL, threads help too.
 # - A task sees the context that an `async def` has set, not that of a `def`.
 # - Tasks are not cheaper in memory than threads; they are ordered and limited, and uvicorn waits for them.
 
@@ -524,10 +525,10 @@ assert replies == ["pong"]
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
-# **1.** Ten sleeping pieces in *one* sync task, side by side, at most five at a time: which pool of the
-# standard library does it? Call your request `pooled`.
+# **1.** Run ten sleeps in *one* sync task, side by side, at most five at a time: which pool of the
+# standard library can do that? Call your request `pooled`.
 
 # %% [markdown] lang="zh"
 # ## 练习
@@ -564,8 +565,8 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **2.** Hand the context to a thread: `contextvars.copy_context().run`. Start `look` so, with the arguments
-# `"carried"` and `"thread"`, and let it see "ada".
+# **2.** Pass the context on to a thread with `contextvars.copy_context().run`. Start `look` that way,
+# with the arguments `"carried"` and `"thread"`, so that it sees "ada".
 
 # %% [markdown] lang="zh"
 # **2.** 把上下文交给线程：用 `contextvars.copy_context().run` 来启动 `look`，参数是 `"carried"` 和 `"thread"`，

@@ -96,8 +96,8 @@ timeline(trace)
 trace.log, handled
 
 # %% [markdown] lang="en"
-# **Neither FastAPI nor the handler took care of it: uvicorn did, in its own log.** A handler could
-# do nothing anyway: it makes a response, and the response is gone. What uvicorn logs is a
+# **Neither FastAPI nor the handler dealt with it: uvicorn did, in its own log.** A handler could do
+# nothing anyway: it makes a response, and the response has already left. What uvicorn logs is a
 # `RuntimeError` about just that; the `ValueError` is its cause.
 
 # %% [markdown] lang="zh"
@@ -125,9 +125,9 @@ timeline([failing, neighbour])
 neighbour.error
 
 # %% [markdown] lang="en"
-# **It dies with the failure of a request that was answered long ago.** After an exception uvicorn
-# closes the connection, whoever else is using it (other servers differ). The control: the same failure, but
-# now the neighbour comes by `burst`, which opens a connection of its own.
+# **It fails because of another request, which was answered long before.** After an exception uvicorn
+# closes the connection, even while other requests use it (other servers differ). The control: the same
+# failure, but now the neighbour comes by `burst`, which opens a connection of its own.
 
 # %% [markdown] lang="zh"
 # **它死于另一个请求的失败，而那个请求早已收到响应**。出现异常之后，uvicorn 就关闭这条连接，不管还有谁在用
@@ -162,8 +162,8 @@ threads[-1].join()
 threaded.tasks[0].state, threaded.log
 
 # %% [markdown] lang="en"
-# **No log, no closed connection: a traceback on stderr, and that is all.** Where stderr goes nowhere,
-# so does the error.
+# **No log, no closed connection: a traceback on stderr, and that is all.** If nobody reads stderr,
+# nobody learns of the error.
 
 # %% [markdown] lang="zh"
 # **没有日志，连接也没有关闭：只在 stderr 上打印一段调用栈（traceback），仅此而已**。stderr 若没人看，错误也就没人知道。
@@ -203,7 +203,7 @@ lost = {path: web.post(path).wait() for path in ("/raised", "/returned", "/own")
 
 # %% [markdown] lang="en"
 # **Only a response that is returned carries tasks along.** A raised error makes a new response without
-# them; a response with its own `background` keeps that and drops the others. Nothing says so anywhere.
+# them; a response with its own `background` keeps that and drops the others. No message says so.
 
 # %% [markdown] lang="zh"
 # **只有 return 出去的响应才带着任务走**。抛出错误时，会另做一个不带任务的响应；自带 `background` 的响应只认
@@ -249,8 +249,8 @@ scopes = {path: web.post(path).wait() for path in ("/request-scope", "/function-
 {path: each.log for path, each in scopes.items()}
 
 # %% [markdown] lang="en"
-# **By default it closes after the tasks; with `scope="function"`, before them.** A session held through
-# slow tasks is a connection that the pool lacks meanwhile.
+# **By default it closes after the tasks; with `scope="function"`, before them.** A session that is held
+# during slow tasks keeps its connection out of the pool.
 #
 # The dependency adds a task of its own after its `yield`. **Guess:** does `tidy` run?
 
@@ -264,7 +264,7 @@ scopes = {path: web.post(path).wait() for path in ("/request-scope", "/function-
 
 # %% [markdown] lang="en"
 # **By default it comes too late: the list has been run through already.** With `scope="function"` it is
-# still in time. Once more, nothing says so.
+# still in time. Again, no message says so.
 
 # %% [markdown] lang="zh"
 # **默认情况下它来得太晚：任务列表已经跑完了**。用 `scope="function"` 还赶得上。这一回同样没有任何提示。
@@ -272,7 +272,7 @@ scopes = {path: web.post(path).wait() for path in ("/request-scope", "/function-
 # %% [markdown] lang="en"
 # ## Tests that hide it
 #
-# An in-memory client waits for the tasks, and hands their exceptions to the test. In production nobody
+# An in-memory client waits for the tasks, and raises their exceptions in the test. In production nobody
 # receives them.
 
 # %% [markdown] lang="zh"
@@ -289,9 +289,9 @@ except Exception as error:
 type(caught).__name__, type(caught.__cause__).__name__
 
 # %% [markdown] lang="en"
-# ## The mend
+# ## The remedy
 #
-# Catch in the task itself, log with what identifies the delivery, and try again a few times, not for
+# Catch exceptions in the task itself, log them with the delivery's id, and retry a few times, not for
 # ever.
 
 # %% [markdown] lang="zh"
@@ -326,8 +326,8 @@ mended.log
 timeline(mended)
 
 # %% [markdown] lang="en"
-# **All three run, each failure leaves its line, and the connection lives.** Still, when the last attempt
-# has failed the work is lost; to keep it for later takes a queue.
+# **All three run, each failure leaves its line, and the connection lives.** Still, when the last
+# attempt has failed the work is lost; keeping it for later takes a queue.
 
 # %% [markdown] lang="zh"
 # **三个都运行了，每次失败都留下一行日志，连接也还在**。不过最后一次尝试也失败的话，任务还是丢了；
@@ -361,7 +361,7 @@ assert len(mended.log) == 3
 #
 # - The first exception skips all later tasks of its response; the caller never learns of it.
 # - uvicorn logs it and closes the connection, and with it whatever else is under way there.
-# - Tasks are dropped without a word by a raised `HTTPException` and by an own `background=`.
+# - Tasks are dropped silently by a raised `HTTPException` and by a response with its own `background=`.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
@@ -373,7 +373,7 @@ assert len(mended.log) == 3
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
 # **1.** Keep both the injected task `save` and the response's own `report`: write `/both`, which returns a
 # `Response` and loses nothing. Call your request `kept`.
@@ -405,8 +405,8 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **2.** Give the neighbour a second chance: `/slow` again on the very connection on which work fails,
-# but behind `/guarded`. Call the two requests `guarding` and `beside`. Does it live?
+# **2.** Give the neighbour a second chance: send `/slow` again on the connection of a failing task, but
+# after `/guarded` this time. Call the two requests `guarding` and `beside`. Does it survive?
 
 # %% [markdown] lang="zh"
 # **2.** 再给邻居一次机会：还是在任务会出错的那条连接上发 `/slow`，不过这回排在 `/guarded` 后面。
@@ -424,8 +424,8 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **In practice.** Wrap every task in something like `guarded`. Alert on what it logs, with the delivery's
-# id. Never raise an HTTP error after adding a task that must run.
+# **In practice.** Wrap every task in something like `guarded`. Alert on its log lines, which name the
+# delivery. Never raise an HTTP error after adding a task that must run.
 #
 # Next: [6. Stop the server](06_stop_the_server.ipynb)
 

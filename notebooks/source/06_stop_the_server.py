@@ -2,8 +2,8 @@
 # # 6. Stop the server in the middle of its work
 #
 # **Do** end five servers in five ways while each has work running and work waiting. **Learn** what
-# finishes, what is cancelled, what vanishes. **Need** lesson 3 (loop or thread), and Linux or macOS: signals
-# work otherwise on Windows.
+# finishes, what is cancelled, what vanishes. **Need** lesson 3 (loop or thread), and Linux or macOS:
+# signals work differently on Windows.
 
 # %% [markdown] lang="zh"
 # # 6. 任务做到一半，把服务器停掉
@@ -89,9 +89,9 @@ async def over(background_tasks: BackgroundTasks):
 
 
 # %% [markdown] lang="en"
-# A signal is for a whole process, so each server gets one of its own. The end comes at a moment that
-# the traces know, not after a pause: `/over` is over, and work has started behind every request.
-# (`log_level` keeps from this page the long traceback that uvicorn logs after Ctrl+C.)
+# A signal is for a whole process, so each server gets one of its own. It is sent not after a pause, but
+# when the traces show that `/over` is over and that work has started behind every request. (`log_level`
+# keeps the long traceback that uvicorn logs after Ctrl+C off this page.)
 
 # %% [markdown] lang="zh"
 # 信号是发给整个进程的，所以每台服务器各占一个进程。什么时候结束它，由 trace 说了算，
@@ -115,7 +115,7 @@ def ended_by(*signals, **settings):
 
 # %% [markdown] lang="en"
 # All five run now, side by side; you look at them one at a time. **Guess** first, for each: which of
-# the seven pieces of work get done?
+# the seven pieces of work are finished?
 #
 # - SIGTERM: what `kill`, `docker stop` and a deployment send;
 # - SIGTERM to a server with `timeout_graceful_shutdown=1`;
@@ -146,7 +146,7 @@ ended = {way: future.result() for way, future in futures.items()}
 
 # %% [markdown] lang="en"
 # A negative exit code is the number of the signal that ended the process. After Ctrl+C it is 0: the
-# uvicorn command takes that for an ordinary wish to stop.
+# uvicorn command treats it as an ordinary stop.
 #
 # ## SIGTERM
 
@@ -171,7 +171,7 @@ lanes(sigterm)
 # 所有线程都停在半路上。（别的服务器未必如此。）
 
 # %% [markdown] lang="en"
-# ## SIGTERM with a second's grace
+# ## SIGTERM with a grace period of one second
 
 # %% [markdown] lang="zh"
 # ## SIGTERM：优雅停机，宽限期 1 秒
@@ -181,10 +181,9 @@ grace = ended["SIGTERM, 1 s"].traces
 lanes(grace)
 
 # %% [markdown] lang="en"
-# **An async task is cancelled, and can clean up; a sync task is cut off, and cannot.** When the
-# second is over uvicorn cancels the calls that run the tasks. `async_1` gets a `CancelledError`. In
-# the thread of `sync_1` nothing can be raised: it works on until the process dies under it. What
-# was queued never ran.
+# **An async task is cancelled, and can clean up; a sync task is cut off, and cannot.** When the second
+# is over uvicorn cancels the calls that run the tasks. `async_1` gets a `CancelledError`. Nothing can
+# be raised in the thread of `sync_1`: it works on until the process ends. Queued tasks never ran.
 
 # %% [markdown] lang="zh"
 # **异步任务是被取消的，还来得及收拾；同步任务是被切断的，来不及**。
@@ -202,10 +201,10 @@ sigint = ended["SIGINT twice"].traces
 lanes(sigint)
 
 # %% [markdown] lang="en"
-# **On the second Ctrl+C, uvicorn cancels at once what is async, and drops what is queued; but Python then
-# waits for its threads.** A process that ends in the ordinary way first joins every thread that is not a
-# daemon. The thread of `sync_1` is one of them, which is why that task still finishes; and so
-# does `plain`, which SIGTERM had cut off.
+# **On the second Ctrl+C, uvicorn cancels async tasks at once and drops queued ones; but Python then
+# waits for its threads.** A process that ends in the ordinary way first joins every thread that is not
+# a daemon. The thread of `sync_1` is one of them, which is why that task still finishes; and so does
+# `plain`, which SIGTERM had cut off.
 
 # %% [markdown] lang="zh"
 # **第二次 Ctrl+C，uvicorn 立刻取消异步任务，排队的也丢弃；但随后 Python 还要等它的线程**。进程正常退出时，会先等所有
@@ -230,7 +229,7 @@ lanes(sigkill)
 # 而每个调用方手里都拿着一个 202。
 
 # %% [markdown] lang="en"
-# ## The stop from the same process
+# ## Stop from within the process
 
 # %% [markdown] lang="zh"
 # ## 在进程内部停止
@@ -240,7 +239,7 @@ stopped = ended["stop()"].traces
 lanes(stopped)
 
 # %% [markdown] lang="en"
-# **It drains as SIGTERM does, and then ends as Python does.** With no signal to raise again, the
+# **It drains as on SIGTERM, then ends like any Python process.** With no signal to raise again, the
 # process waits for `plain`. Only the daemon thread is lost: that is what daemon means.
 
 # %% [markdown] lang="zh"
@@ -309,10 +308,10 @@ assert list(outcome["plain"]) == ["lost", "lost", "finished", "lost", "finished"
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
-# **1.** Give the server no grace at all: `timeout_graceful_shutdown=0`. What is left of the work? Call its
-# traces `graceless`.
+# **1.** Give the server no grace at all: `timeout_graceful_shutdown=0`. Which work still gets done?
+# Call its traces `graceless`.
 
 # %% [markdown] lang="zh"
 # ## 练习
@@ -380,7 +379,7 @@ async def copying():
             await asyncio.sleep(0.1)
         except asyncio.CancelledError:
             logging.getLogger("copying").warning("cancelled at step %d", step)
-            raise  # or whoever cancelled it would take it for finished
+            raise  # or the code that cancelled it would take it for finished
 
 
 @app.post("/copy", status_code=202)
@@ -425,7 +424,7 @@ check(
 # %% [markdown] lang="en"
 # **In practice.** By default Docker waits 10 s after SIGTERM, Kubernetes 30 s; then comes SIGKILL. Set
 # `timeout_graceful_shutdown` below that, or uvicorn waits until it is killed. Keep tasks short, make
-# them safe to run twice, and give work that must not vanish to a queue before you answer.
+# them safe to run twice, and give work that must not be lost to a queue before you answer.
 #
 # Next: [7. Under load](07_under_load.ipynb)
 

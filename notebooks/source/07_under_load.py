@@ -1,13 +1,13 @@
 # %% [markdown] lang="en"
 # # 7. Put the server under load
 #
-# **Do** raise the rate of requests from a quarter of what the server can do to half as much again.
-# **Learn** what grows, what does not, and where it turns. **Need** lesson 3.
+# **Do** raise the rate of requests from 25 % to 150 % of the server's capacity. **Learn** what grows,
+# what does not, and where the knee is. **Need** lesson 3.
 
 # %% [markdown] lang="zh"
 # # 7. 给服务器加压
 #
-# **动手**：把请求的速率从服务器能力的四分之一，一路加到一倍半。**收获**：知道什么在增长，什么不变，
+# **动手**：把请求的速率从服务器处理能力的 25 % 一路加到 150 %。**收获**：知道什么在增长，什么不变，
 # 拐点在哪里。**前置**：第 3 课。
 
 # %% tags=["app"]
@@ -23,8 +23,8 @@ from lab import Traces, backlog, check, knee, poisson, serve
 from lab.figures.knees import waits
 
 # %% [markdown] lang="en"
-# Four threads, and work of 40 ms: that makes 100 pieces a second, and no more. The app counts for
-# itself, every few milliseconds, how much work is in the limiter.
+# Four threads, and tasks of 40 ms: that makes at most 100 tasks a second. Every few milliseconds the
+# app itself counts the tasks in the limiter.
 
 # %% [markdown] lang="zh"
 # 四个线程，每个任务 40 毫秒：一秒最多 100 个。应用每隔几毫秒自己数一次：容量限制器里有多少任务。
@@ -77,9 +77,9 @@ async def level():
 web = serve(app, on="process")
 
 # %% [markdown] lang="en"
-# Callers know nothing of each other, so they come at random, and on schedule whether or not the
-# answers are back: an *open loop*. The same seed makes the same crowd at every load, only denser.
-# **Guess:** at which load does the answer become slow?
+# Callers know nothing of each other, so they come at random, and on schedule whether or not the answers
+# are back: an *open loop*. The same seed gives the same arrivals at every load, only denser. **Guess:**
+# at which load does the answer become slow?
 
 # %% [markdown] lang="zh"
 # 调用方彼此互不相识，所以随机地来；不管上一个响应回来没有，都按时发出：这叫开环（开放模型）。
@@ -99,9 +99,9 @@ runs = {percent: load(percent) for percent in (25, 50, 75, 90, 110, 150)}
 knee(runs)
 
 # %% [markdown] lang="en"
-# **The answer never becomes slow; the wait before the work does, and it turns before 100 %.** An async
-# endpoint accepts whatever comes. Its flat latency, the figure on most dashboards, tells nothing of the
-# work that piles up behind it.
+# **The answer never becomes slow; the wait before the work does, and the knee comes before 100 %.** An
+# async endpoint accepts every request. Its flat latency, the figure on most dashboards, says nothing
+# about the work that piles up behind it.
 
 # %% [markdown] lang="zh"
 # **响应一直不慢；变长的是任务开始之前的等待，而且不到 100 % 就开始拐弯**。异步端点来者不拒。它那条平平的延迟曲线（多数监控面板上
@@ -111,8 +111,8 @@ knee(runs)
 backlog(**{f"{percent} %": runs[percent] for percent in (90, 150)})
 
 # %% [markdown] lang="en"
-# **Below capacity the backlog comes and goes; above it, it only grows**, until the callers stop. It lives
-# in memory, and a crash takes all of it (lesson 6).
+# **Below capacity the backlog comes and goes; above it, it only grows**, until the callers stop. It is
+# in memory only, and a crash loses all of it (lesson 6).
 
 # %% [markdown] lang="zh"
 # **低于能力时，积压时有时无；高于能力，就只增不减**，直到没有人再来。它全在内存里，进程一崩就全没了（第 6 课）。
@@ -120,8 +120,8 @@ backlog(**{f"{percent} %": runs[percent] for percent in (90, 150)})
 # %% [markdown] lang="en"
 # ## The table
 #
-# How long does work wait? p50: half of it no longer than this; p99: one piece in a hundred longer still.
-# **Guess** before you look: at 90 %, how far are they apart?
+# How long do tasks wait? Half wait at most the p50, one in a hundred longer than the p99. **Guess**
+# before you look: at 90 %, how far are they apart?
 
 # %% [markdown] lang="zh"
 # ## 看表
@@ -133,7 +133,7 @@ table = {percent: pd.Series(waits(run)).quantile([0.5, 0.99]) for percent, run i
 pd.DataFrame(table).T.round(4)
 
 # %% [markdown] lang="en"
-# With so few requests a p99 rests on one or two of them: read its size, not its digits.
+# With so few requests a p99 rests on one or two of them: read its order of magnitude, not its digits.
 
 # %% [markdown] lang="zh"
 # 请求这么少，p99 只落在一两个请求上：只看数量级，别抠具体数字。
@@ -141,7 +141,7 @@ pd.DataFrame(table).T.round(4)
 # %% [markdown] lang="en"
 # ## Little's law
 #
-# The mean number of pieces in the system, L, is the arrival rate λ times the mean time W that each
+# The mean number of tasks in the system, L, is the arrival rate λ times the mean time W that each
 # spends there. L is counted in the server; λ and W come from the traces. **Guess** whether they agree.
 
 # %% [markdown] lang="zh"
@@ -162,8 +162,8 @@ rate = len(stay) / window
 {"L counted": round(counted, 2), "λ · W": round(rate * sum(stay) / len(stay), 2)}
 
 # %% [markdown] lang="en"
-# **They agree, though they were measured apart.** So a backlog counted on one dashboard tells the wait on
-# another: W = L / λ.
+# **They agree, although they were measured independently.** So the backlog on a dashboard gives the
+# wait, too: W = L / λ.
 
 # %% [markdown] lang="zh"
 # **分头测量，却对得上**。所以只要在面板上数出积压，就能算出等待：W = L / λ。
@@ -171,8 +171,8 @@ rate = len(stay) / window
 # %% [markdown] lang="en"
 # ## The load test that flatters
 #
-# Many load tools send the next request when the last answer is back: a *closed loop*. `/inline` works
-# before it answers. **Guess:** does the closed loop find the wait that the open one finds?
+# Many load tools send the next request only when the last answer is back: a *closed loop*. `/inline`
+# works before it answers. **Guess:** does the closed loop find the wait that the open one finds?
 
 # %% [markdown] lang="zh"
 # ## 报喜不报忧的压测
@@ -239,7 +239,7 @@ assert {request.status for request in [*open_loop, *closed_loop]} == {200}
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
 # **1.** How many tasks were waiting or running at once, at most, at 150 %? Use `pending` from `lab.figures.counts`,
 # and call the number `most`.
@@ -265,8 +265,8 @@ check(
 )
 
 # %% [markdown] lang="en"
-# **2.** Refuse instead of piling up: an endpoint that answers 503 when the limiter already has 10 waiting.
-# Send it sixty requests, twenty at once, each with work of 0.3 s, and call them `pressed`.
+# **2.** Refuse instead of piling up: an endpoint that answers 503 when 10 tasks already wait in the
+# limiter. Send it sixty requests, twenty at once, each with work of 0.3 s, and call them `pressed`.
 
 # %% [markdown] lang="zh"
 # **2.** 与其堆积不如拒绝（背压）：写一个端点，容量限制器里已有 10 个在等时就返回 503。发六十个请求，同时发二十个，

@@ -2,8 +2,8 @@
 # # 8. Hand the work over to a queue
 #
 # **Do** give the same webhook to a background task, a thread, a process pool and a Celery queue; kill
-# the web server, a worker, freeze the broker. **Learn** what each of them loses, and what that costs.
-# **Need** lessons 2, 4 and 6, and Linux or macOS.
+# the web server and a worker, freeze the broker. **Learn** what each of the four loses, and what safety
+# costs. **Need** lessons 2, 4 and 6, and Linux or macOS.
 
 # %% [markdown] lang="zh"
 # # 8. 把任务交给任务队列
@@ -37,8 +37,8 @@ queue = Queue(workers=1, WORK_SECONDS=0.5)
 queue
 
 # %% [markdown] lang="en"
-# `server.py` hands over in the first three ways and to the queue. The pool, with two processes, gets a
-# small app; its work is as long.
+# `server.py` hands over in the first three ways and to the queue. The pool, with two processes, has a
+# small app of its own; its work takes as long.
 
 # %% [markdown] lang="zh"
 # `server.py` 里有后台任务、线程和队列三种交法。进程池（两个进程）另写一个小应用，处理时间一样长。
@@ -102,8 +102,8 @@ timeline(four)
 
 # %% [markdown] lang="en"
 # **All four answer long before the work is done; the queue's answer takes a little longer.** It waits
-# until the broker has written the delivery down. That is what the caller of the queue gets for it: the
-# other three answers promise nothing.
+# until the broker has stored the delivery. That is what its caller gets for waiting: the other three
+# answers promise nothing.
 #
 # ## Kill the web server
 #
@@ -131,8 +131,8 @@ outcomes = pd.crosstab(outcomes["way"], outcomes["state"]).reindex([*WAYS])
 outcomes
 
 # %% [markdown] lang="en"
-# **Only the queue's deliveries survive the process that has accepted them.** Nothing of theirs was in
-# it any more. The other three died with it, running or waiting, and each of those callers holds a 202.
+# **Only the queue's deliveries survive the process that has accepted them.** They were no longer in it.
+# The work of the other three died with it, running or waiting, and each of those callers holds a 202.
 
 # %% [markdown] lang="zh"
 # **Web 服务进程被杀，只有队列里的投递不受影响**：它们早已不在这个进程里。另外三种，不管在运行还是在等待，都跟着它一起没了，
@@ -186,12 +186,12 @@ twice = Traces(web.post(QUEUE, **same) for _ in range(2)).wait()
 queue.effects.frame().value_counts(["starts", "effects"]).reset_index()
 
 # %% [markdown] lang="en"
-# **Every row has one effect, whatever its starts.** Mark before the work, and a killed worker loses
-# it; mark after, in a transaction of its own, and it has two effects. What goes out of the house, such
-# as an e-mail, can only be sent at least once.
+# **Every delivery has one effect, however often it was started.** With the mark before the work, a
+# killed worker would lose it; with the mark after, in a transaction of its own, it could have two
+# effects. Effects outside the database, such as an e-mail, happen at least once.
 #
-# One gap was left: for a moment Redis has given a delivery away and not noted to whom. So the service
-# notes in an outbox what it has accepted.
+# One gap is left: Redis hands a delivery out before it has recorded which worker holds it. So the
+# service notes accepted deliveries in an outbox.
 
 # %% [markdown] lang="zh"
 # **不管开始了几次，效果都只有一次**。先做标记再处理，worker 一死任务就丢了；处理完再另开事务做标记，效果就可能有两次。
@@ -203,8 +203,8 @@ queue.effects.frame().value_counts(["starts", "effects"]).reset_index()
 # %% [markdown] lang="en"
 # ## Freeze the broker
 #
-# A broker that hangs is worse than a dead one: it takes the connection and says nothing. **Guess:**
-# six deliveries meanwhile: what do their callers get, and will that work be done?
+# A broker that hangs is worse than a dead one: it accepts the connection and never answers. **Guess:**
+# six deliveries come meanwhile: what do their callers get, and will that work be done?
 
 # %% [markdown] lang="zh"
 # ## 冻结 broker
@@ -270,10 +270,10 @@ computing = with_more_and_more(own, serve("server:app", on="process"))
 growth(computing, x="workers")
 
 # %% [markdown] lang="en"
-# **Waiting gets faster with every worker, computing only up to the number of cores.** Twenty
-# background tasks that wait would all have run at once, on forty threads (lesson 3): on one machine a
-# queue is not there for speed. What it buys is that work survives, and that the next worker may stand
-# on another machine.
+# **Work that waits gets faster with every worker, work that computes only up to the number of cores.**
+# Twenty background tasks that wait would all have run at once, on forty threads (lesson 3): on one
+# machine a queue is not there for speed. Its gain is that work survives, and that the next worker may
+# run on another machine.
 
 # %% [markdown] lang="zh"
 # **等待型的任务，多一个 worker 就快一分；计算型的只快到核数为止**。换成二十个只是等待的后台任务，有四十个线程，会
@@ -290,8 +290,8 @@ growth(computing, x="workers")
 # | SIGTERM | uvicorn waits for it | lost | uvicorn waits, if its `with` is in the lifespan; else lost | untouched |
 # | SIGKILL | lost | lost | lost | begun again |
 # | when it fails | uvicorn closes the connection | a traceback on stderr | silent | tried again, then set aside |
-# | to be run besides | nothing | nothing | nothing | a broker and workers |
-# | choose it for | what may be lost | work that lets go of the GIL and may be lost | computing that may be lost | what must be done |
+# | also to be run | nothing | nothing | nothing | a broker and workers |
+# | choose it for | what may be lost | work that releases the GIL and may be lost | computing that may be lost | what must be done |
 
 # %% [markdown] lang="zh" tags=["long"]
 # ## 什么时候选哪个
@@ -335,7 +335,7 @@ assert set(answers["status"]) == {503} and "finished" in set(answers["work"])
 #
 # - Work in a queue survives the web server, a worker and the broker; work in its process does not.
 # - The price: a broker and workers to run, a slower answer, and work that may begin twice.
-# - 503 does not prove that nothing was queued: effects must bear being asked for twice.
+# - 503 does not prove that nothing was queued: the work must be safe to ask for twice (idempotent).
 
 # %% [markdown] lang="zh"
 # **我们看到了**
@@ -412,9 +412,9 @@ check(
 
 # %% [markdown] lang="en"
 # **In practice.** A worker on another machine needs this code and one variable:
-# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A webhooks.worker worker`. Effects happen once for
-# all workers that share one database; here it is a file, across machines it must be a server. Watch
-# the length of the queue and what lies aside: nobody else will tell you.
+# `CELERY_BROKER_URL=redis://broker.example:6379/0 celery -A webhooks.worker worker`. Effects happen
+# once for all workers that share one database; here it is a file, across machines it must be a server.
+# Watch the length of the queue and the deliveries that were set aside: nothing else reports them.
 #
 # Next: [9. Check the guide](09_check_the_guide.ipynb)
 

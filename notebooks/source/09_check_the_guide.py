@@ -39,9 +39,9 @@ from lab import Inbox, Traces, check, delivery, serve
 from lab.lessons.guide import Guide, Statement, Text
 
 # %% [markdown] lang="en"
-# A verdict is computed from what this run has seen: the *claim*, that the plain case is as stated, and
-# *but*, that a case was found where it is not. Orders and counts decide, hardly ever a time: work waits
-# for `go`, which the caller sets when it has what it wants to show.
+# Each verdict is computed from this run: *claim* says that the plain case is as stated, *but* that a
+# case was found where it is not. Verdicts rest on order and counts, hardly ever on durations: tasks
+# block on `go` until the test has seen what it needs.
 
 # %% [markdown] lang="zh"
 # 结论由这次运行的所见算出：*claim* 是说，平常情况与说法相符；*but* 是说，找到了不相符的情况。起决定作用的是顺序和个数，
@@ -104,7 +104,7 @@ def call():
 
 
 # %% [markdown] lang="en"
-# The app gives any of that to a background task or to a thread: `/tasks/failing,quick`,
+# The app gives any of these functions to a background task or to a thread: `/tasks/failing,quick`,
 # `/threads/quick`.
 
 # %% [markdown] lang="zh"
@@ -177,7 +177,7 @@ guide = Guide()
 guide = Guide(language="zh")
 
 # %% [markdown] lang="en"
-# Some tests need a caller who sends and does not wait, and a look at whether an answer has come.
+# Some tests need a caller that sends and does not wait, and a way to see whether an answer has come.
 
 # %% [markdown] lang="zh"
 # 有些实验要一个只发不等的调用方，还要能看一眼响应来了没有。
@@ -207,7 +207,8 @@ def release(traces):
 # %% [markdown] lang="en"
 # ## Section 1
 #
-# **Guess** for each statement: does it hold, does it hold with a condition, or not? So at every section.
+# **Guess** for each statement: does it hold, does it hold with a condition, or not? Do the same in
+# every section.
 
 # %% [markdown] lang="zh"
 # ## 第 1 节
@@ -376,7 +377,7 @@ ran, skipped = (
 guide.check("next", ran == 3, but=skipped > 0, ran=ran, tasks=3, skipped=skipped, failures=3)
 
 # %% [markdown] lang="en"
-# **In series, as long as nobody fails.**
+# **In series, as long as no task fails.**
 #
 # ## Section 3.1, the comparison
 
@@ -607,8 +608,8 @@ guide.check(
 )  # fmt: skip
 
 # %% [markdown] lang="en"
-# **Remember who catches what:** nobody catches a task's exception; uvicorn only notices it, closes
-# the connection, and so takes bystanders along.
+# **Remember who catches what:** nobody catches a task's exception; uvicorn only notices it and closes
+# the connection, which cuts off other requests on it.
 #
 # ## Section 3.2, the recommendations
 
@@ -780,8 +781,8 @@ assert "not checked" not in guide.verdicts.values()
 #
 # - Most of the guide holds, much of it with a condition that it does not mention.
 # - What does not hold: the queue in its diagram, the closed connection, the caught exception, the
-#   blocked loop, threads for long work, the rarity of a need for a queue.
-# - A statement that has been tested names the versions, and the server, that it was tested with.
+#   blocked loop, threads for long work, that a queue is rarely needed.
+# - A tested statement must name the versions, and the server, that it was tested with.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
@@ -793,7 +794,7 @@ assert "not checked" not in guide.verdicts.values()
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# Under each stands a check: run it as often as you like.
+# Below each is a check: run it as often as you like.
 #
 # **1.** Turn one verdict by changing one thing: let the callers send `Connection: close`, and check
 # `"connection"` again.
@@ -816,7 +817,7 @@ guide.check("connection", reused == 0, reused=reused, asked=5)
 check(turned=lambda: guide.verdicts["connection"] == "holds")
 
 # %% [markdown] lang="en"
-# **2.** Take a sentence from the documentation of your own team that can be tested. Write it as a
+# **2.** Take a sentence that can be tested from your own team's documentation. Write it as a
 # `Statement`, and its test; call its guide `ours`.
 
 # %% [markdown] lang="zh"

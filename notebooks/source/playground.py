@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # Play with hand-over, work and failure
 #
-# **Do** choose what is handed over and how, guess the figure, press **Run**. **Learn** to foretell it.
+# **Do** choose what is handed over and how, guess the figure, press **Run**. **Learn** to predict it.
 # **Need** lesson 1; the later ones explain what you find.
 
 # %% [markdown] lang="zh"
@@ -33,8 +33,8 @@ playground = play()
 # %% [markdown] lang="en"
 # ## The same by hand
 #
-# This code does what the newest run did, and follows each press of **Run**. Copy it into a cell of your
-# own and change what the controls cannot.
+# This code does the same as the newest run; each press of **Run** updates it. Copy it into a cell of
+# your own and change what the controls cannot.
 
 # %% [markdown] lang="zh"
 # ## 手写同样的代码
@@ -47,8 +47,8 @@ playground.code()
 # %% [markdown] lang="en"
 # ## Your own app
 #
-# Paste your app over this one: any ASGI app will do, as it is. One that stands in a file is served by
-# name, `serve("package.module:app", on="process")`.
+# Paste your app over this one: any ASGI app will do, as it is. An app in a file is served by its name,
+# `serve("package.module:app", on="process")`.
 
 # %% [markdown] lang="zh"
 # ## 你自己的应用

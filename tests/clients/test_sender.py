@@ -1,4 +1,4 @@
-"""Requests leave as asked, are stamped on the wire, and none is unaccounted for."""
+"""Requests leave as asked, and each has its trace."""
 
 import asyncio
 import hashlib
@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lab.clients.sender import poisson
 from lab.servers.web import Web
 
 Serving = Callable[..., Web]
@@ -45,7 +46,7 @@ PLAIN = Starlette(
 )
 
 
-def test_moments_stand_in_the_order_of_the_events(serving: Serving) -> None:
+def test_moments_follow_the_order_of_events(serving: Serving) -> None:
     trace = serving(PLAIN).post("/echo", content=b"x").wait(5)
     assert trace.received is not None
     assert trace.responded is not None
@@ -94,15 +95,45 @@ def test_a_streamed_answer_is_answered_with_its_last_byte(
     assert opened.started < trace.answered
 
 
-def test_a_broken_connection_is_kept_and_not_raised(serving: Serving) -> None:
+def test_a_broken_connection_is_recorded_and_not_raised(serving: Serving) -> None:
     web = serving(PLAIN)
     for trace in [web.post("/cut"), *web.burst("/cut", [{}] * 3)]:
         assert trace.error is not None
         assert trace.error.startswith("RemoteProtocolError")
 
 
+def test_a_heartbeat_lasts_as_long_as_its_block(
+    serving: Callable[..., Web],
+) -> None:
+    five = threading.Event()
+    asked = []
+
+    async def ping(request: Request) -> Response:
+        asked.append(1)
+        if len(asked) >= 5:
+            five.set()
+        return Response()
+
+    web = serving(Starlette(routes=[Route("/ping", ping)]))
+    with web.heartbeat(every=0.001) as beats:
+        assert five.wait(10)
+    assert len(beats) == len(asked) >= 5
+    assert {each.status for each in beats} == {200}
+    assert "lab heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_poisson_arrivals_depend_on_the_seed_and_match_the_rate() -> None:
+    moments = poisson(100, 50, seed=1)
+    assert moments == poisson(100, 50, seed=1) != poisson(100, 50, seed=2)
+    assert moments == sorted(moments)
+    assert 0 < moments[0] < moments[-1] < 50
+    assert 4700 < len(moments) < 5300
+    with pytest.raises(ValueError, match="above 0"):
+        poisson(0, 1, seed=1)
+
+
 class TestBurst:
-    def test_no_more_are_under_way_than_wanted(self, serving: Serving) -> None:
+    def test_at_most_at_once_requests_are_unanswered(self, serving: Serving) -> None:
         under_way, most = 0, Counter[str]()
 
         async def endpoint(request: Request) -> Response:
@@ -149,7 +180,7 @@ class TestBurst:
             ({"at_once": 0}, "at_once=0"),
         ],
     )
-    def test_what_does_not_fit_is_refused(
+    def test_a_schedule_that_does_not_fit_raises(
         self, serving: Serving, options: dict[str, Any], told: str
     ) -> None:
         with pytest.raises(ValueError, match=told):
@@ -157,7 +188,7 @@ class TestBurst:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
     @pytest.mark.parametrize("how", [{"at_once": 5}, {"rate": 200}], ids=str)
-    def test_an_interrupt_ends_it_and_nothing_unsent_is_awaited(
+    def test_an_interrupt_ends_a_burst_and_unsent_requests_are_not_awaited(
         self, serving: Serving, gate: threading.Event, how: dict[str, Any]
     ) -> None:
         received = []
@@ -181,7 +212,7 @@ class TestBurst:
         assert 5 <= len(traces) == len(received) < 500
 
     @pytest.mark.parametrize("on", ["thread", "process"])
-    def test_a_thousand_are_all_accounted_for(self, serving: Serving, on: str) -> None:
+    def test_a_thousand_requests_all_have_complete_traces(self, serving: Serving, on: str) -> None:
         app = FastAPI()
 
         @app.post("/", status_code=202)

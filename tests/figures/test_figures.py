@@ -138,7 +138,7 @@ def assert_readable(drawing):
 # The timeline.
 
 
-def test_a_timeline_has_a_row_for_the_answer_and_for_each_task_in_order():
+def test_a_timeline_has_rows_for_the_answer_and_each_task_in_order():
     drawing = draw_timeline(request(*chain(3)))
     assert bars(drawing) == [
         (0, 0.004, WAITING, None),
@@ -151,7 +151,7 @@ def test_a_timeline_has_a_row_for_the_answer_and_for_each_task_in_order():
     assert words(drawing).count("0.090 s") == 3
 
 
-def test_a_dashed_rule_stands_where_the_response_left():
+def test_a_dashed_line_marks_the_response():
     axes = draw_timeline(request(*chain(1))).figure.axes[0]
     (rule,) = (line for line in axes.lines if to_hex(line.get_color()) == WAITING)
     assert list(rule.get_xdata()) == [0.0035, 0.0035]
@@ -164,7 +164,7 @@ def test_a_thin_line_shows_how_long_a_task_waited():
     assert [round(at, 3) for at in wait.get_xdata()] == [0.005, 0.015]
 
 
-def test_each_state_of_a_task_is_told():
+def test_each_state_of_a_task_is_drawn_and_named():
     drawing = draw_timeline([request(*every_state())], now=0.7)
     shown_words = words(drawing)
     for expected in (
@@ -189,7 +189,7 @@ def test_each_state_of_a_task_is_told():
         (Trace("a", 0.0), "waiting"),
     ],
 )
-def test_a_missing_answer_is_told(trace, told):
+def test_a_missing_answer_is_named(trace, told):
     drawing = draw_timeline(trace)
     assert told in words(drawing)
     assert "not answered" in drawing.alt
@@ -211,7 +211,7 @@ def test_too_many_rows_are_drawn_as_one_path_per_colour(traces, rows):
     assert axes.get_ylabel() == "request"
 
 
-def test_rows_without_names_still_count_what_went_wrong():
+def test_rows_without_names_count_failed_and_lost_tasks():
     traces = [*burst(50), request(*every_state(), sent=8)]
     assert (
         "1 failed · 1 never ran · 1 lost · 1 cancelled · 1 waiting · 1 running · noise floor 0.7 ms"
@@ -234,7 +234,7 @@ def test_a_request_with_many_tasks_numbers_the_tasks():
 # Scatter, growth, sequence.
 
 
-def test_a_scatter_sets_answered_against_finished():
+def test_a_scatter_plots_answered_against_finished():
     drawing = draw_scatter(background=burst(2), inline=inline(0.1, 0.2))
     axes = drawing.figure.axes[0]
     diagonal, background, reference = axes.lines
@@ -251,7 +251,7 @@ def test_a_scatter_sets_answered_against_finished():
     assert "answered = finished" in words(drawing)
 
 
-def test_a_scatter_says_what_it_leaves_out():
+def test_a_scatter_counts_the_requests_that_it_leaves_out():
     lost = request(Task("email", started=0.1, gone=0.2))
     assert "1 unanswered or lost · noise floor 0.7 ms" in words(draw_scatter([lost, *inline(0.1)]))
     with pytest.raises(ValueError, match="no request with an answer and finished work in traces"):
@@ -264,7 +264,7 @@ def test_a_scatter_of_thousands_is_rasterised():
     assert len(drawing.svg) < 100_000
 
 
-def test_growth_follows_the_median():
+def test_growth_draws_the_median():
     drawing = draw_growth({n: [request(*chain(n)), request(*chain(n))] for n in (2, 1, 3)})
     lines = [line for line in drawing.figure.axes[0].lines if line.get_linestyle() == "-"]
     assert [to_hex(line.get_color()) for line in lines] == [WORK, WAITING]
@@ -273,7 +273,7 @@ def test_growth_follows_the_median():
     assert {"answered", "finished", "tasks"} < set(words(drawing))
 
 
-def test_a_sequence_tells_the_steps_in_the_order_measured():
+def test_a_sequence_draws_the_steps_in_measured_order():
     drawing = draw_sequence(request(*chain(1)))
     assert drawing.alt == (
         "Sequence of POST /webhook-test (202): POST /webhook-test at 0.000 s;"
@@ -285,7 +285,7 @@ def test_a_sequence_tells_the_steps_in_the_order_measured():
     assert heights == sorted(heights)
 
 
-def test_a_sequence_claims_the_same_call_only_of_background_tasks():
+def test_a_sequence_says_same_call_only_for_background_tasks():
     words_of_note = "no queue: run by the same call"
     assert words_of_note in words(draw_sequence(request(*chain(2))))
     assert words_of_note not in words(draw_sequence(request(*every_state())))
@@ -322,7 +322,7 @@ def test_labels_are_never_cut_and_never_overlap(draw):
 
 
 @plenty
-def test_the_same_traces_give_the_same_bytes_and_the_picture_can_be_told(draw):
+def test_the_same_traces_give_the_same_svg_with_an_alt_text(draw):
     drawing = draw()
     assert drawing.svg == draw().svg
     root = ET.fromstring(drawing.svg)
@@ -341,7 +341,7 @@ def test_axes_start_at_zero_with_few_ticks(draw):
     assert axes.get_legend() is None
 
 
-def test_a_timeline_in_words():
+def test_the_alt_text_of_a_timeline():
     assert draw_timeline(request(*chain(1))).alt == (
         "Timeline: answered at 0.004 s; task_1 from 0.015 s to 0.105 s"
     )
@@ -352,14 +352,14 @@ def test_a_timeline_in_words():
     assert "invoice from 0.306 s to 0.400 s, failed with ValueError; audit never ran" in told
 
 
-def test_words_with_markup_and_dollars_stay_words():
+def test_names_with_markup_and_dollars_stay_plain_text():
     task = Task('<lambda> "$x$"', started=0.1, finished=0.2)
     drawing = draw_timeline(request(task))
     assert ET.fromstring(drawing.svg).get("aria-label") == drawing.alt
     assert task.name in words(drawing)
 
 
-def test_nothing_to_draw_is_an_error():
+def test_drawing_without_traces_raises():
     for draw in (
         timeline, scatter, draw_timeline, draw_scatter,
         lambda none: scatter(background=none), lambda none: growth({1: none}),
@@ -371,7 +371,7 @@ def test_nothing_to_draw_is_an_error():
             draw()
 
 
-def test_a_figure_is_shown_once_and_nothing_is_returned():
+def test_a_figure_is_shown_once_and_the_call_returns_none():
     InteractiveShell.instance()
     try:
         for show in (
@@ -390,7 +390,7 @@ def test_a_figure_is_shown_once_and_nothing_is_returned():
         InteractiveShell.clear_instance()
 
 
-def test_a_plain_script_prints_the_sentence_and_needs_no_pyplot():
+def test_a_script_prints_the_alt_text_and_needs_no_pyplot():
     script = (
         "import sys; from lab import Trace, timeline\n"
         "timeline(Trace('a', 0.0, answered=0.1, responded=0.1, returned=0.1))\n"
@@ -407,14 +407,14 @@ def test_drawing_waits_for_the_work():
             show(running)
 
 
-def test_the_readers_own_settings_stay():
+def test_drawing_keeps_the_readers_own_settings():
     before = dict(matplotlib.rcParams)
     assert draw_timeline(request(*chain(1))).svg
     assert dict(matplotlib.rcParams) == before
     assert STYLE.is_file()
 
 
-def test_a_drawing_is_saved_by_its_name(tmp_path):
+def test_a_drawing_is_saved_in_the_format_of_its_suffix(tmp_path):
     drawing = draw_timeline(request(*chain(1)))
     drawing.save(tmp_path / "one.svg")
     drawing.save(tmp_path / "one.png")

@@ -1,4 +1,4 @@
-"""A check tells what holds and what is missing, and never raises."""
+"""A check shows which conditions hold and what the others lack, and never raises."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -28,13 +28,13 @@ def test_a_condition_that_holds_is_ticked(lines: Lines) -> None:
     assert lines() == ["✓ one", "✓ listed"]
 
 
-def test_one_that_does_not_hold_shows_its_own_code(lines: Lines) -> None:
+def test_a_failed_condition_shows_its_own_code(lines: Lines) -> None:
     tasks: list[str] = []
     check(one_task=lambda: len(tasks) == 1, none=lambda: not tasks)
     assert lines() == ["✗ one_task: len(tasks) == 1 → False", "✓ none"]
 
 
-def test_conditions_on_one_line_and_over_several_show_the_right_code(lines: Lines) -> None:
+def test_each_condition_shows_its_own_code_on_one_line_or_several(lines: Lines) -> None:
     check(a=lambda: 1 > 2, b=lambda: 2 > 3)  # fmt: skip
     check(
         long=lambda: (
@@ -50,12 +50,12 @@ def test_an_exercise_not_yet_done_points_to_the_cell_above(lines: Lines) -> None
     assert lines() == ["✗ one_task: NameError: name 'together' is not defined ↑"]
 
 
-def test_an_error_is_named_and_the_next_condition_looked_at(lines: Lines) -> None:
+def test_an_error_is_named_and_the_next_condition_still_checked(lines: Lines) -> None:
     check(first=lambda: [][0], then=lambda: True)
     assert lines() == ["✗ first: [][0] → IndexError: list index out of range", "✓ then"]
 
 
-def test_in_a_notebook_cell(lines: Lines) -> None:
+def test_conditions_in_a_notebook_cell_show_their_code(lines: Lines) -> None:
     shell = InteractiveShell()
     shell.run_cell("from lab import check\nawait __import__('asyncio').sleep(0)")
     shell.run_cell("x = 1\ncheck(two=lambda: x == 2,\n      y=lambda: y == 2)")
@@ -97,7 +97,9 @@ class Undecided:
         (eval("lambda: 0"), "✗ it: it → False"),
     ],
 )
-def test_nothing_a_condition_does_is_raised(condition: Any, told: str | None, lines: Lines) -> None:
+def test_check_never_raises_what_a_condition_raises(
+    condition: Any, told: str | None, lines: Lines
+) -> None:
     check(it=condition)
     (line,) = lines()
     assert line == told if told else line.startswith("✗ it: ")

@@ -100,12 +100,12 @@ def test_chinese_sentences_stand_without_a_space_between_them() -> None:
     assert "3 个中有 3 个。但 x。" in html
 
 
-def test_a_text_may_be_empty_in_chinese_or_stand_in_one_language_alone() -> None:
+def test_a_text_may_be_empty_in_chinese_or_have_one_language() -> None:
     assert Text("; ", "").of("zh") == ""
     assert Text("ours").of("zh") == Text("ours").of("en") == "ours"
 
 
-def test_evidence_that_does_not_fit_is_refused(guide: Guide) -> None:
+def test_check_refuses_evidence_that_does_not_fit(guide: Guide) -> None:
     with pytest.raises(KeyError, match="no statement 'two'; there are one, taste"):
         guide.check("two", True)
     with pytest.raises(ValueError, match="cannot be measured"):
@@ -120,7 +120,7 @@ def test_evidence_that_does_not_fit_is_refused(guide: Guide) -> None:
     assert guide.verdicts["one"] == "not checked"
 
 
-def test_the_statements_stand_in_the_guides_order_and_are_whole() -> None:
+def test_statements_are_complete_and_in_the_order_of_the_guide() -> None:
     sections = [statement.section.split(", ")[0] for statement in STATEMENTS]
     assert sections == sorted(sections)
     assert set(sections) == {"1", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3", "4"}
@@ -140,7 +140,7 @@ def figures(words: str) -> set[str | None]:
 
 
 @pytest.mark.slow
-def test_the_guide_gets_its_verdicts_from_the_pinned_versions() -> None:
+def test_the_pinned_versions_give_the_expected_verdicts() -> None:
     notebook = make(LESSON, "en")
     places = [number for number, cell in enumerate(notebook.cells) if "key-figure" in tags(cell)]
     assert len(places) == 1

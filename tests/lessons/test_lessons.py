@@ -14,20 +14,20 @@ pytestmark = pytest.mark.slow
 # In English as a learner meets it, in Chinese with the exercises solved.
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
-def test_it_runs(source: Path, language: str) -> None:
+def test_every_notebook_runs_without_error_or_stderr(source: Path, language: str) -> None:
     solved = language == "zh"
     notebook = make(source, language, solved=solved)
     problem = execute(notebook, folder(language, NOTEBOOKS))
     if problem:
         pytest.fail(f"{source.name}, {problem}", pytrace=False)
-    said = [
+    on_stderr = [
         output.text
         for cell in notebook.cells
         if cell.cell_type == "code" and "stderr" not in tags(cell)
         for output in cell.outputs
         if output.get("name") == "stderr"
     ]
-    assert said == []
+    assert on_stderr == []
     for lines in checked(notebook):
         missed = [line for line in lines if not line.startswith("✓ ")]
         assert lines
@@ -35,7 +35,7 @@ def test_it_runs(source: Path, language: str) -> None:
 
 
 def checked(notebook: nbformat.NotebookNode) -> list[list[str]]:
-    """For each cell that checks an exercise, what it says."""
+    """Return the output of each cell that checks an exercise, by line."""
     return [
         [line for output in cell.outputs for line in output.text.splitlines()]
         for cell in notebook.cells
@@ -44,7 +44,7 @@ def checked(notebook: nbformat.NotebookNode) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
-def test_each_exercise_has_its_check(source: Path) -> None:
+def test_each_exercise_is_followed_by_its_check(source: Path) -> None:
     code = [cell for cell in make(source, "en", solved=True).cells if cell.cell_type == "code"]
     for number, cell in enumerate(code):
         if "solution" in tags(cell):

@@ -15,13 +15,13 @@ from lab.lessons.samples import FOLDER, TEST_SECRET
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def test_the_promised_deliveries_are_there():
+def test_all_sample_deliveries_exist():
     assert {"push", "pull_request", "issues", "ping", "push_large"} <= set(NAMES)
     assert 80_000 < len(delivery("push_large")["content"]) < 120_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_signatures_hold_over_the_bytes_that_are_sent(name):
+def test_both_signatures_match_the_bytes_that_are_sent(name):
     sent = delivery(name)
     for header, digest in [("X-Hub-Signature-256", "sha256"), ("X-Hub-Signature", "sha1")]:
         expected = hmac.new(TEST_SECRET.encode(), sent["content"], getattr(hashlib, digest))
@@ -29,7 +29,7 @@ def test_both_signatures_hold_over_the_bytes_that_are_sent(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_body_is_the_stored_one_and_the_headers_are_those_of_github(name):
+def test_body_is_the_stored_one_and_headers_are_those_of_github(name):
     stored = json.loads((FOLDER / f"{name}.json").read_bytes())
     sent = delivery(name)
     assert json.loads(sent["content"]) == stored["body"]
@@ -41,12 +41,12 @@ def test_the_body_is_the_stored_one_and_the_headers_are_those_of_github(name):
     assert sent["headers"]["User-Agent"].startswith("GitHub-Hookshot/")
 
 
-def test_each_delivery_has_an_id_of_its_own():
+def test_each_delivery_has_a_new_id():
     ids = [delivery("push")["headers"]["X-GitHub-Delivery"] for _ in range(50)]
     assert len({uuid.UUID(each) for each in ids}) == 50
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones():
+def test_an_unknown_name_raises_and_lists_the_known_ones():
     with pytest.raises(
         ValueError, match=r"'pul_request' among .*push.*did you mean 'pull_request'"
     ):

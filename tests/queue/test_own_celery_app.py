@@ -1,4 +1,4 @@
-"""A reader's own Celery app is watched as it is: who sends, and each start in a worker."""
+"""A reader's own Celery app is watched as it is: each sending, and each start in a worker."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -84,7 +84,7 @@ FATES = {
 
 
 @pytest.mark.parametrize("task", FATES)
-def test_each_start_of_its_tasks_stands_in_the_trace_that_sent_it(shop: Any, task: str) -> None:
+def test_each_start_of_a_task_is_in_the_trace_that_sent_it(shop: Any, task: str) -> None:
     _, web = shop
     trace = web.post(f"/{task}").wait(20)
     assert [(each.name, each.runner, each.state) for each in trace.tasks] == [
@@ -97,14 +97,14 @@ def test_each_start_of_its_tasks_stands_in_the_trace_that_sent_it(shop: Any, tas
         assert before.finished <= after.started
 
 
-def test_errors_are_the_tasks_own(shop: Any) -> None:
+def test_an_error_in_a_worker_is_that_of_its_task(shop: Any) -> None:
     _, web = shop
     errors = [each.error for each in web.post("/ship").wait(20).tasks]
     assert errors == ["ValueError: no van 0", "ValueError: no van 1", None]
     assert [each.error for each in web.post("/bill").wait(20).tasks] == ["KeyError: 7"]
 
 
-def test_a_task_that_nobody_watched_sends_no_stamp(shop: Any) -> None:
+def test_a_task_from_an_unwatched_request_sends_no_stamp(shop: Any) -> None:
     queue, web = shop
     import shop_tasks
 
@@ -115,7 +115,7 @@ def test_a_task_that_nobody_watched_sends_no_stamp(shop: Any) -> None:
     assert [len(trace.tasks) for trace in web.traces][:-1] == before
 
 
-def test_a_broker_that_refuses_leaves_a_task_that_never_ran(shop: Any) -> None:
+def test_an_unreachable_broker_leaves_a_task_that_never_ran(shop: Any) -> None:
     queue, web = shop
     queue.broker.kill()
     try:

@@ -1,4 +1,4 @@
-"""What is seen of requests ends up in their traces, in whatever order it is told."""
+"""Stamps are entered into the traces of their requests, in whatever order they come."""
 
 import itertools
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab.servers.collector import Collector
-from lab.traces import Task, Trace, until
+from lab.traces import Task, Trace, Traces, until
 from lab.traces.ledger import Ledger, Page
 
 
@@ -29,14 +29,14 @@ def test_moments_become_seconds_after_sending() -> None:
     assert trace.tasks == [Task("a", "thread", "thread 1", added=1.0, started=1.5)]
 
 
-def test_stamps_may_come_before_the_announcement() -> None:
+def test_a_start_may_be_entered_before_the_announcement() -> None:
     trace, page = page_of(Ledger())
     page.started("k", 2.0, "process 9")
     page.added("k", "a", "process", 1.0)
     assert [(task.name, task.started) for task in trace.tasks] == [("a", 2.0)]
 
 
-def test_stamps_may_all_come_before_the_announcement() -> None:
+def test_all_stamps_may_be_entered_before_the_announcement() -> None:
     ledger = Ledger()
     trace, page = page_of(ledger)
     page.started("k", 2.0, "process 9")
@@ -55,7 +55,7 @@ def switching() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("switching")
-def test_two_who_tell_of_a_task_at_once_tell_of_the_same() -> None:
+def test_concurrent_first_stamps_share_one_task() -> None:
     trace, page = page_of(Ledger())
     tasks = 10_000
     together = threading.Barrier(2)
@@ -78,7 +78,7 @@ def test_two_who_tell_of_a_task_at_once_tell_of_the_same() -> None:
 
 
 @pytest.mark.parametrize("last", ["finished", "gone"])
-def test_the_last_stamp_wakes_who_waits(last: str) -> None:
+def test_the_last_stamp_wakes_a_waiting_thread(last: str) -> None:
     trace, page = page_of(Ledger())
     page.added("k", "a", "background", 1.0)
     page.started("k", 2.0, "loop")
@@ -91,7 +91,7 @@ def test_the_last_stamp_wakes_who_waits(last: str) -> None:
     assert not waiting.is_alive()
 
 
-def test_what_wakes_who_waits_is_whole() -> None:
+def test_error_and_place_are_set_before_the_stamp_that_wakes_waiters() -> None:
     """An error is there as soon as its task is over, and a place as soon as it has begun."""
     seen: list[tuple[str | None, str | None]] = []
 
@@ -110,7 +110,7 @@ def test_what_wakes_who_waits_is_whole() -> None:
     assert seen == [("loop", None), ("loop", "ValueError")]
 
 
-def test_work_that_outlives_its_server_is_still_one_task() -> None:
+def test_a_stamp_after_the_servers_end_belongs_to_the_same_task() -> None:
     ledger = Ledger()
     trace, page = page_of(ledger)
     page.added("k", "a", "thread", 1.0)
@@ -122,7 +122,7 @@ def test_work_that_outlives_its_server_is_still_one_task() -> None:
     assert trace.settled
 
 
-def test_an_end_is_entered_for_what_was_under_way_and_for_nothing_else() -> None:
+def test_a_servers_end_is_entered_for_open_requests_only() -> None:
     ledger = Ledger()
     over, at_work = (ledger.open(Trace(name, 5.0)) for name in ("over", "at work"))
     ledger.open_page("over", 5.1, "GET", "/").returned(5.2)
@@ -134,7 +134,7 @@ def test_an_end_is_entered_for_what_was_under_way_and_for_nothing_else() -> None
     assert at_work.ending == (("SIGTERM", 1.0), ("exit", 3.0))
 
 
-def test_what_is_open_when_the_server_ends_is_gone() -> None:
+def test_open_tasks_are_gone_when_the_server_ends() -> None:
     ledger = Ledger()
     trace, page = page_of(ledger, sent=1.0)
     page.started("a", 2.0, "loop")
@@ -145,14 +145,14 @@ def test_what_is_open_when_the_server_ends_is_gone() -> None:
     assert trace.gone == 3.0
 
 
-def test_a_request_of_another_client_is_taken_up_when_it_is_received() -> None:
+def test_another_clients_request_is_entered_when_it_is_received() -> None:
     ledger = Ledger()
     ledger.enter("x", "line", "too early")
     ledger.enter("x", "received", 7.0, "GET", "/x")
     assert [(trace.sent, trace.received, trace.log) for trace in ledger.traces] == [(7.0, 0.0, [])]
 
 
-def test_a_background_task_that_has_not_begun_by_the_end_never_ran() -> None:
+def test_a_background_task_not_begun_when_the_call_returns_never_ran() -> None:
     trace, page = page_of(Ledger())
     for key, runner in [("a", "background"), ("b", "thread")]:
         page.added(key, key, runner, 0.5)
@@ -161,7 +161,7 @@ def test_a_background_task_that_has_not_begun_by_the_end_never_ran() -> None:
     assert not trace.settled
 
 
-def test_only_the_newest_are_kept_and_nothing_of_the_others() -> None:
+def test_only_the_newest_traces_are_kept_and_stamps_of_others_dropped() -> None:
     ledger = Ledger(limit=2)
     trace, page = page_of(ledger)
     page.added("k", "a", "background", 0.5)
@@ -175,7 +175,7 @@ def test_only_the_newest_are_kept_and_nothing_of_the_others() -> None:
     assert trace.log == []
 
 
-def test_stamps_of_another_process_are_entered_as_those_of_this_one() -> None:
+def test_stamps_from_another_process_give_the_same_trace() -> None:
     ledger = Ledger()
     collector = Collector(ledger.enter)
     trace, near = page_of(ledger)
@@ -202,7 +202,7 @@ def test_stamps_of_another_process_are_entered_as_those_of_this_one() -> None:
 
 
 @pytest.mark.parametrize("runner", ["process", "queue"])
-def test_no_order_of_arrival_makes_a_ghost(runner: str) -> None:
+def test_stamps_in_any_order_leave_no_ghost_task(runner: str) -> None:
     stamps: list[tuple[Any, ...]] = [
         ("added", "k", "a", runner, 1.0),
         ("queued", "k", 1.5),
@@ -219,16 +219,35 @@ def test_no_order_of_arrival_makes_a_ghost(runner: str) -> None:
         ], order
 
 
-def test_background_work_that_starts_as_its_call_is_said_to_be_over_is_not_lost() -> None:
+def test_a_task_that_starts_as_its_call_returns_is_not_lost() -> None:
     stamps = [("started", "k", 2.0, "loop"), ("finished", "k", 3.0, None), ("returned", 4.0)]
     orders = [
         order
         for order in itertools.permutations(stamps)
         if order.index(stamps[0]) < order.index(stamps[1])
     ]
-    for order in orders:  # one process tells of a start before its end
+    for order in orders:  # a process sends the start before the end
         trace, page = page_of(Ledger())
         page.added("k", "a", "background", 1.0)
         for stamp, *seen in order:
             getattr(page, stamp)(*seen)
         assert [task.state for task in trace.tasks] == ["finished"], order
+
+
+def test_wait_started_waits_until_a_task_has_begun() -> None:
+    ledger = Ledger()
+    ledger.open(Trace("1", 5.0, "POST", "/work"))
+    with pytest.raises(TimeoutError, match=r"no work has begun behind POST /work .* after 0.01 s"):
+        ledger.traces.wait_started(timeout=0.01)
+    ledger.enter("1", "started", "task", 5.5, "loop")
+    assert ledger.traces.wait_started(timeout=0.01)[0].started == 0.5
+    assert Traces().wait_started() == []
+
+
+def test_a_start_wakes_wait_started() -> None:
+    ledger = Ledger()
+    ledger.open(Trace("1", 5.0))
+    starter = threading.Timer(0.05, ledger.enter, ("1", "started", "task", 5.5, "loop"))
+    starter.start()
+    assert ledger.traces.wait_started(timeout=10)
+    starter.join()

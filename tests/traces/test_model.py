@@ -1,4 +1,4 @@
-"""What a trace knows, and when it counts as over."""
+"""Traces: their states, when they are over, how they are saved."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def over(*tasks: Task, **known: object) -> Trace:
         (Task(gone=2), "never ran"),
     ],
 )
-def test_states_of_a_task(task: Task, state: str) -> None:
+def test_a_tasks_stamps_determine_its_state(task: Task, state: str) -> None:
     assert task.state == state
     assert task.open == (state in {"waiting", "running"})
 
@@ -33,13 +33,13 @@ def test_a_request_without_work_is_finished_when_the_response_has_left() -> None
     assert Trace("1", 0.0, responded=0.1).finished is None
 
 
-def test_a_request_is_finished_with_its_last_task() -> None:
+def test_a_request_finishes_with_its_last_task() -> None:
     assert over(Task(started=1, finished=3), Task(started=1, finished=2)).finished == 3
     assert over(Task(started=1, finished=3), Task(started=1)).finished is None
     assert over(Task(started=1, finished=3), Task(started=1, gone=2)).finished is None
 
 
-def test_lost_work_of_a_queue_is_finished_when_another_worker_has_done_it() -> None:
+def test_lost_queue_work_is_finished_once_another_worker_did_it() -> None:
     lost = Task(runner="queue", started=1, gone=2)
     assert over(lost, Task(runner="queue", added=3, started=3, finished=4)).finished == 4
     assert over(Task(runner="queue", added=0, started=0, finished=1), lost).finished is None
@@ -47,7 +47,7 @@ def test_lost_work_of_a_queue_is_finished_when_another_worker_has_done_it() -> N
     assert over(Task(started=1, finished=3), Task(gone=2)).finished == 3
 
 
-def test_waiting_in_vain_names_what_is_missing() -> None:
+def test_a_timed_out_wait_names_what_is_missing() -> None:
     stuck = over(Task("send", where="thread 7", started=0.3), Task("log"))
     with pytest.raises(TimeoutError, match=r"send \(running on thread 7 since 0\.300 s\), log"):
         stuck.wait(0)
@@ -77,13 +77,13 @@ def test_saved_traces_load_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe\xfd", b'{"a": 1}', b"[1]", b'[{"id": "1"}]', b"[{}]"]
 )
-def test_a_file_that_holds_no_traces_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_loading_a_file_without_traces_raises_and_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "odd.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"odd\.json holds no traces"):
         Traces.load(tmp_path / "odd.json")
 
 
-def test_frames_have_a_row_for_each_request_and_each_task() -> None:
+def test_frames_have_one_row_per_request_and_one_per_task() -> None:
     traces = Traces([over(Task("a"), Task("b")), over()])
     assert list(traces.frame()["tasks"]) == [2, 0]
     assert list(traces.task_frame()["name"]) == ["a", "b"]

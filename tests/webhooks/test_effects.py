@@ -27,7 +27,7 @@ def test_a_second_effect_of_a_delivery_is_refused(effects: Effects) -> None:
     assert effects.done == {"a", "b"}
 
 
-def test_mark_and_effect_are_made_together(effects: Effects) -> None:
+def test_mark_and_effect_are_written_in_one_transaction(effects: Effects) -> None:
     effects.apply("first", "push", "w1")
     with closing(sqlite3.connect(effects.path)) as db:  # refuses the effect, not the mark
         db.execute(
@@ -48,7 +48,7 @@ def test_starts_and_attempts_are_counted(effects: Effects) -> None:
     assert effects.workers == {"a": "w0", "b": "w1"}
 
 
-def test_a_start_after_the_effect_is_no_attempt(effects: Effects) -> None:
+def test_a_start_after_the_effect_does_not_count_as_attempt(effects: Effects) -> None:
     effects.begin("a", "w1")
     effects.apply("a", "push", "w1")
     start = effects.begin("a", "w2")
@@ -57,7 +57,7 @@ def test_a_start_after_the_effect_is_no_attempt(effects: Effects) -> None:
     assert effects.starts == {"a": 2}
 
 
-def test_what_lies_aside_can_be_looked_at_and_readmitted(effects: Effects) -> None:
+def test_deliveries_set_aside_can_be_listed_and_readmitted(effects: Effects) -> None:
     body = json.dumps({"名": [1, None, "\ud800"]})
     for _ in range(3):
         effects.begin("a", "w1")
@@ -69,11 +69,11 @@ def test_what_lies_aside_can_be_looked_at_and_readmitted(effects: Effects) -> No
     assert effects.begin("a", "w1").attempt == 1
     effects.forget(aside)
     assert effects.aside == []
-    with pytest.raises(KeyError, match="no delivery 'a' lies aside"):
+    with pytest.raises(KeyError, match="delivery 'a' is not set aside"):
         effects.readmit("a")
 
 
-def test_forgetting_spares_what_has_been_set_aside_anew(effects: Effects) -> None:
+def test_forget_keeps_a_delivery_that_was_set_aside_again(effects: Effects) -> None:
     effects.set_aside("a", "first", {}, "1")
     readmitted = effects.readmit("a")
     effects.set_aside("a", "second", {}, "1")
@@ -88,7 +88,7 @@ def apply_all(path: Path, worker: str, deliveries: Iterable[str]) -> None:
         effects.apply(delivery, "push", worker)
 
 
-def test_workers_that_race_have_one_effect_for_each_delivery(effects: Effects) -> None:
+def test_racing_workers_have_one_effect_per_delivery(effects: Effects) -> None:
     deliveries = [str(number) for number in range(100)]
     context = multiprocessing.get_context("spawn")
     workers = [
@@ -110,7 +110,7 @@ def begin(path: Path, together: threading.Barrier) -> int:
     return effects.begin("a", "w").attempt
 
 
-def test_workers_that_open_a_new_file_at_once_all_can_use_it(tmp_path: Path) -> None:
+def test_workers_can_open_a_new_file_at_once(tmp_path: Path) -> None:
     workers = 8
     for number in range(10):
         together = threading.Barrier(workers)

@@ -114,14 +114,14 @@ def lines(web):
 
 @pytest.fixture(autouse=True)
 def raised(monkeypatch):
-    """What threads raise."""
+    """The exceptions of threads."""
     seen = []
     monkeypatch.setattr(threading, "excepthook", seen.append)
     return seen
 
 
 def ask(method, path, query=b"", headers=(), parts=(), gone=False):
-    """Call the app as a server would, whatever a client's library would refuse to send."""
+    """Call the app as a server would, even with what a client library would refuse to send."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     if not gone:
         messages.append({"type": "http.request", "body": b"", "more_body": False})
@@ -177,7 +177,7 @@ def assert_harmless(status, content, lines, raised):
     hidden=hiding_places,
 )
 @fast
-def test_any_request_to_an_endpoint(
+def test_any_request_does_no_harm(
     path, method, signed, lines, raised, data, query, headers, parts, gone, hidden
 ):
     server.app.state.webhook_secret = "another" if signed else None
@@ -229,7 +229,7 @@ def nested(deep):
 
 
 @pytest.mark.parametrize("deep", range(500, 1050, 25))
-def test_nesting_about_as_deep_as_the_stack_allows(deep, lines, raised):
+def test_nesting_as_deep_as_the_stack_allows_does_no_harm(deep, lines, raised):
     server.app.state.webhook_secret = None
     for body in nested(deep):
         status, content = ask("POST", "/webhook-test", parts=[body])
@@ -242,7 +242,7 @@ def test_nesting_about_as_deep_as_the_stack_allows(deep, lines, raised):
 @given(body=bodies)
 @with_odd_bodies
 @fast
-def test_any_body_is_done_by_a_worker_and_does_not_end_it(body, queue, lines, raised):
+def test_a_worker_finishes_any_body(body, queue, lines, raised):
     hand_over(body, queue, lines, raised)
 
 
@@ -290,14 +290,14 @@ def test_any_address_is_refused_or_gets_its_mail(email, lines, raised, service):
 @pytest.mark.parametrize(
     "length", [str(LIMIT + 1), "9" * 5000, "-1", "1_000", "²", "x", "", "1e9", "0x10"]
 )
-def test_a_length_that_lies(path, method, length, lines, raised):
+def test_a_wrong_content_length_does_no_harm(path, method, length, lines, raised):
     value = length.encode("latin-1")
     status, content = ask(method, path, b"email=a@b", [("content-length", value)], [b"{}"])
     assert_harmless(status, content, lines, raised)
 
 
 @pytest.mark.parametrize(("path", "method"), ENDPOINTS)
-def test_a_body_without_end_is_given_up(path, method, lines, raised):
+def test_an_endless_body_is_cut_off(path, method, lines, raised):
     parts = [b"x" * 65_536] * (LIMIT // 65_536 + 2)
     status, content = ask(method, path, b"email=a@b", parts=parts)
     assert status == (413 if path in WEBHOOKS else status)
@@ -328,7 +328,7 @@ ON_THE_WIRE = {
 
 
 @pytest.mark.parametrize("bytes_sent", ON_THE_WIRE.values(), ids=ON_THE_WIRE)
-def test_raw_bytes_on_a_real_connection(bytes_sent, web, lines, raised):
+def test_raw_bytes_on_a_connection_do_no_harm(bytes_sent, web, lines, raised):
     server.app.state.webhook_secret = None
     lines.clear()
     host, _, port = web.url.removeprefix("http://").partition(":")
@@ -346,7 +346,7 @@ def test_raw_bytes_on_a_real_connection(bytes_sent, web, lines, raised):
 
 
 @pytest.mark.parametrize("path", WEBHOOKS)
-def test_chunks_over_the_limit_on_a_real_connection(path, web, lines, raised):
+def test_chunks_over_the_limit_are_refused(path, web, lines, raised):
     server.app.state.webhook_secret = None
     trace = web.post(path, content=iter([b" " * 65_536] * (LIMIT // 65_536 + 1)))
     assert trace.status == 413 or trace.error  # or it hung up before all was sent

@@ -1,4 +1,4 @@
-"""What a Redis queue has accepted and nobody holds is found, and nothing else."""
+"""The outbox finds accepted deliveries that no worker holds, and no others."""
 
 import json
 from collections.abc import Iterator
@@ -34,14 +34,14 @@ def outbox(url: str) -> Iterator[Outbox]:
 
 
 def lose(client: Any, delivery: str) -> str:
-    """Queue a delivery, and take it as somebody does who then dies."""
+    """Queue a delivery, and take it as a worker does that then dies."""
     message = json.dumps({"headers": {"argsrepr": delivery}, "body": "..."})
     put(client, f"q:{NOTED}", "q:q", delivery, message)
     assert client.rpop("q:q") == message
     return message
 
 
-def test_a_delivery_is_noted_as_it_is_queued_and_struck_out_as_it_is_acknowledged(
+def test_queueing_notes_a_delivery_and_acknowledging_deletes_the_note(
     url: str, client: Any
 ) -> None:
     app = celery_app(url, "q")
@@ -57,7 +57,7 @@ def test_a_delivery_is_noted_as_it_is_queued_and_struck_out_as_it_is_acknowledge
     assert client.keys("q:noted") == []
 
 
-def test_what_is_rejected_to_be_tried_again_stays_noted(url: str, client: Any) -> None:
+def test_a_requeued_delivery_stays_noted(url: str, client: Any) -> None:
     app = celery_app(url, "q")
     publish(url, "q", "a", {}, "{}")
     with app.connection_for_read() as connection:
@@ -68,7 +68,7 @@ def test_what_is_rejected_to_be_tried_again_stays_noted(url: str, client: Any) -
     assert client.llen("q:q") == 1
 
 
-def test_what_was_given_back_stays_noted_when_it_is_acknowledged_too_late(
+def test_a_late_acknowledgement_of_a_restored_delivery_keeps_its_note(
     url: str, client: Any
 ) -> None:
     app = celery_app(url, "q")
@@ -83,13 +83,15 @@ def test_what_was_given_back_stays_noted_when_it_is_acknowledged_too_late(
     assert client.llen("q:q") == 1
 
 
-def test_what_nobody_holds_is_queued_again_as_it_was(outbox: Outbox, client: Any) -> None:
+def test_a_delivery_that_no_worker_holds_is_queued_again_unchanged(
+    outbox: Outbox, client: Any
+) -> None:
     message = lose(client, "a")
     assert outbox.queue_overdue(age=0) == ["a"]
     assert client.lrange("q:q", 0, -1) == [message]
 
 
-def test_what_is_queued_again_is_noted_anew(outbox: Outbox, client: Any) -> None:
+def test_queueing_again_renews_the_note(outbox: Outbox, client: Any) -> None:
     lose(client, "a")
     ((_, before),) = client.hgetall("q:noted").items()
     outbox.queue_overdue(age=0)
@@ -97,27 +99,27 @@ def test_what_is_queued_again_is_noted_anew(outbox: Outbox, client: Any) -> None
     assert float(before.partition(" ")[0]) < float(after.partition(" ")[0])
 
 
-def test_what_is_young_is_left(outbox: Outbox, client: Any) -> None:
+def test_a_young_delivery_is_not_queued_again(outbox: Outbox, client: Any) -> None:
     lose(client, "a")
     assert outbox.queue_overdue(age=60) == []
     assert client.llen("q:q") == 0
 
 
-def test_while_any_wait_their_turn_none_is_queued_again(outbox: Outbox, client: Any) -> None:
+def test_nothing_is_queued_again_while_deliveries_wait(outbox: Outbox, client: Any) -> None:
     lose(client, "a")
     client.lpush("q:q", "waiting")
     assert outbox.waiting() == 1
     assert outbox.queue_overdue(age=0) == []
 
 
-def test_what_a_worker_holds_is_left_to_it(outbox: Outbox, client: Any) -> None:
+def test_a_delivery_that_a_worker_holds_is_not_queued_again(outbox: Outbox, client: Any) -> None:
     message = json.loads(lose(client, "a"))
     client.hset("q:unacked", "tag", json.dumps([message, "q", "q"]))
     lose(client, "head")  # part of the message, and held by nobody
     assert outbox.queue_overdue(age=0) == ["head"]
 
 
-def test_of_workers_that_look_at_once_one_queues_again(
+def test_only_one_of_two_workers_queues_a_delivery_again(
     outbox: Outbox, client: Any, url: str
 ) -> None:
     other = Outbox(url, "q")
@@ -126,5 +128,5 @@ def test_of_workers_that_look_at_once_one_queues_again(
     other._redis.close()
 
 
-def test_rabbitmq_needs_none() -> None:
+def test_rabbitmq_has_no_outbox() -> None:
     assert outbox_of("amqp://127.0.0.1:1//", "q") is None

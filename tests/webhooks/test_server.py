@@ -65,7 +65,7 @@ def lines():
 
 @pytest.fixture
 def handed_over(monkeypatch):
-    """What reaches the work, in place of the work."""
+    """Replace the work by a list of its arguments."""
     seen = []
 
     def process_and_log_webhook(headers, body, seconds):
@@ -133,7 +133,7 @@ def test_headers_and_body_are_handed_over(path, handed_over):
     ],
     ids=lambda content: repr(content[:8]),
 )
-def test_what_is_not_json_is_accepted_and_said_so(path, content, handed_over):
+def test_a_body_that_is_not_json_is_accepted_and_marked(path, content, handed_over):
     response = call("POST", path, content=content)
     assert (response.status_code, response.json()) == (202, {"status": "Accepted"})
     assert [body for _, body in handed_over] == [INVALID]
@@ -141,7 +141,7 @@ def test_what_is_not_json_is_accepted_and_said_so(path, content, handed_over):
 
 @pytest.mark.parametrize("content", [b"[1]", b'"text"', b"7", b"null", b"true", b"NaN", b"1e999"])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "image/png"])
-def test_any_json_value_under_any_type_is_work(content, content_type, lines):
+def test_any_json_value_of_any_content_type_is_processed(content, content_type, lines):
     response = call(
         "POST", "/webhook-test", content=content, headers={"Content-Type": content_type}
     )
@@ -149,12 +149,12 @@ def test_any_json_value_under_any_type_is_work(content, content_type, lines):
     assert lines[-1] == "--- Background webhook processing finished ---"
 
 
-def test_ping():
+def test_ping_answers():
     response = call("GET", "/ping")
     assert (response.status_code, response.json()) == (200, {"message": "pong"})
 
 
-def test_who_runs_the_work(monkeypatch):
+def test_each_hand_over_runs_the_work_on_its_own_kind_of_thread(monkeypatch):
     where = []
     monkeypatch.setattr(
         server, "process_and_log_webhook", lambda *_: where.append(threading.current_thread().name)
@@ -190,7 +190,7 @@ def test_inline_answers_after_the_work_and_lets_others_through(monkeypatch):
     asyncio.run(both())
 
 
-def test_the_work_takes_what_the_running_app_says(monkeypatch):
+def test_the_work_takes_as_long_as_the_app_is_set_to(monkeypatch):
     slept = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setitem(server.app.state._state, "work_seconds", 0.7)
@@ -248,7 +248,7 @@ def test_a_wrong_signature_is_refused(path, signature, secret, handed_over):
     assert handed_over == []
 
 
-def test_a_signature_holds_for_its_own_body_only(secret):
+def test_a_signature_is_valid_for_its_own_body_only(secret):
     sent = delivery("push")
     assert call("POST", "/webhook-test", **sent | {"content": b"{}"}).status_code == 401
 
@@ -260,7 +260,7 @@ def test_a_signed_body_need_not_be_json(secret, handed_over):
     assert handed_over[0][1] == INVALID
 
 
-def test_without_a_secret_any_signature_will_do():
+def test_without_a_secret_any_signature_is_accepted():
     headers = {b"X-Hub-Signature-256": b"\xe9"}
     assert call("POST", "/webhook-test", content=b"{}", headers=headers).status_code == 202
 
@@ -305,13 +305,13 @@ def test_a_long_payload_is_cut(body, lines):
     assert f"[{len(body) if isinstance(body, str) else len(repr(body))}]" in "\n".join(lines)
 
 
-def test_no_value_forges_a_line_of_its_own(lines):
+def test_a_value_cannot_forge_a_log_line(lines):
     forged = "push\r\n--- Background webhook processing finished ---\x1b[2J"
     process_and_log_webhook({"x-github-event": forged, forged: forged}, forged, 0)
     assert all(line.isprintable() for line in lines)
 
 
-def test_a_value_too_deep_to_show_is_work_all_the_same(lines):
+def test_a_value_too_deep_to_show_is_processed_all_the_same(lines):
     deep = []
     for _ in range(100_000):
         deep = [deep]
@@ -357,16 +357,16 @@ def test_a_mail_arrives(path, inbox):
         "a@ex\u2028.com",
     ],
 )
-def test_what_is_no_address_is_refused(path, email, inbox):
+def test_an_invalid_address_is_refused(path, email, inbox):
     assert call("POST", path, params={"email": email}).status_code == 422
     assert inbox.messages == []
 
 
-def test_an_address_must_be_given():
+def test_a_missing_address_is_refused():
     assert call("POST", "/send-email").status_code == 422
 
 
-def test_a_mail_that_cannot_be_sent_is_an_error_of_the_task(monkeypatch, inbox):
+def test_a_mail_that_cannot_be_sent_fails_in_the_task(monkeypatch, inbox):
     port = str(inbox.port)
     inbox.stop()
     monkeypatch.setenv("SMTP_PORT", port)
@@ -377,7 +377,7 @@ def test_a_mail_that_cannot_be_sent_is_an_error_of_the_task(monkeypatch, inbox):
 # The inbox
 
 
-def test_a_new_inbox_takes_the_place_of_the_old():
+def test_a_new_inbox_replaces_the_old_one():
     threads = set(threading.enumerate())
     inbox = Inbox()
     first_port, first_messages = inbox.port, inbox.messages

@@ -1,4 +1,4 @@
-"""What the environment may set: one class, told in the README, and refused at start when wrong."""
+"""The settings: one class, described in the README; wrong values are refused at the start."""
 
 import os
 import re
@@ -35,7 +35,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_what_is_wrong_is_named_with_what_it_takes(
+def test_a_wrong_setting_is_named_with_its_accepted_values(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -46,7 +46,7 @@ def test_what_is_wrong_is_named_with_what_it_takes(
     assert f"{name} takes {taken}" in str(raised.value)
 
 
-def test_all_that_is_wrong_is_named_at_once_and_no_secret_is_told(
+def test_all_wrong_settings_are_named_at_once_without_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "http://:hunter2@broker")
@@ -76,7 +76,7 @@ def test_a_wrong_setting_ends_the_start_of_web_and_worker(command: list[str]) ->
     assert "CELERY_QUEUE takes the queue's name at its broker" in done.stdout + done.stderr
 
 
-def test_they_are_as_the_environment_has_them_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_follow_the_current_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name, raising=False)
     assert settings().longest_work == 5.3
@@ -87,10 +87,10 @@ def test_they_are_as_the_environment_has_them_now(monkeypatch: pytest.MonkeyPatc
 
 
 def table(page: Path) -> dict[str, tuple[str, str]]:
-    """Each variable in a README: its default and what is said of it."""
+    """Return each variable in a README with its default and its description."""
     text = page.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", text, re.MULTILINE)
-    return {name: (default, said) for name, default, said in rows}
+    return {name: (default, meaning) for name, default, meaning in rows}
 
 
 def default(name: str) -> str:
@@ -98,7 +98,7 @@ def default(name: str) -> str:
     return "" if value is None else f"`{value}`"
 
 
-def test_the_readme_says_the_same() -> None:
+def test_the_readme_describes_each_setting_as_the_class_does() -> None:
     assert table(ROOT / "README.md") == {
         name: (default(name), field.description) for name, field in Settings.model_fields.items()
     }

@@ -1,4 +1,4 @@
-"""Sends requests, one or many, at once or on a schedule, and hands back a trace of each."""
+"""Sends requests, one or many, at once or on a schedule, and returns a trace of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 
 class Sender:
-    """Sends requests to one server and hands back what is known of each as a `Trace`."""
+    """A client of one server that returns a `Trace` of each request."""
 
     def __init__(self, url: str, ledger: Ledger, until: Until = until) -> None:
         self.url = url
@@ -35,10 +35,10 @@ class Sender:
         self._until = until
 
     def request(self, method: str, path: str, **options: Any) -> Trace:
-        """Send one request; return when it is answered, while its work may still go on.
+        """Send one request; return when it is answered. Its work may still go on.
 
-        options: what httpx takes (content, json, headers, params, ...).
-        A connection that breaks is not raised: `Trace.error` tells.
+        options: those of httpx (content, json, headers, params, ...).
+        Never raises for a broken connection: `Trace.error` says how it broke.
         """
         trace = self._new(method, path)
         self._exchange(self._client, trace, options)
@@ -52,9 +52,9 @@ class Sender:
 
     @contextlib.contextmanager
     def heartbeat(self, path: str = "/ping", every: float = 0.02) -> Iterator[Traces]:
-        """Ask for `path` again and again, on a connection of its own, as long as the block runs.
+        """Request `path` again and again, on a connection of its own, while the block runs.
 
-        every: seconds from one request to the next; a late answer delays those behind it.
+        every: seconds from one request to the next; a late answer delays the next requests.
         """
         beats, stop = Traces(), threading.Event()
 
@@ -84,11 +84,11 @@ class Sender:
     ) -> Traces:
         """Send many requests and return when all are answered.
 
-        requests: for each, what httpx takes: `(delivery("push") for _ in range(20))`.
+        requests: the options of httpx for each: `(delivery("push") for _ in range(20))`.
         at_once: how many may be unanswered at a time.
         rate: requests per second instead, sent on schedule whether or not answers are back.
-        at: the schedule itself, seconds after the first may be sent.
-        Raises ValueError when the schedule and the requests do not fit together.
+        at: the schedule itself, in seconds after now.
+        Raises ValueError when the schedule does not fit the requests.
         """
         wanted = [dict(options) for options in requests]
         if rate is not None and at is not None:
@@ -159,30 +159,30 @@ class Sender:
         return Trace(number, perf_counter(), method, path, floor=self.floor, _until=self._until)
 
     def _tied(self, trace: Trace, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options, with the header that ties the request to its trace."""
+        """Return the options with the header that ties the request to its trace."""
         headers = httpx.Headers(options.get("headers"))
         headers[TRACE_HEADER] = trace.id
         return {**options, "headers": headers}
 
 
 def answer(trace: Trace, response: httpx.Response) -> None:
-    """Keep of an answer what people look at: plain data, the body capped."""
+    """Copy an answer into its trace: status, headers, and at most 64 KiB of the body."""
     trace.status = response.status_code
     trace.headers = dict(response.headers)
     trace.body = response.content[:LONGEST_BODY]
 
 
 def cut(trace: Trace, error: httpx.TransportError) -> None:
-    """Keep of a broken connection when its caller learnt of it, and how."""
+    """Enter into a trace when and how its connection broke."""
     trace.broken = perf_counter() - trace.sent
     trace.error = f"{type(error).__name__}: {error}"
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:
-    """When callers who know nothing of each other arrive: a schedule for `burst(at=...)`.
+    """Return a schedule for `burst(at=...)`: independent callers, arriving at random.
 
-    rate: callers per second, on average. seconds: how long they come. The same seed gives the
-    same schedule. Raises ValueError when the rate is not above 0.
+    rate: callers per second, on average. seconds: length of the schedule. seed: the same seed
+    gives the same schedule. Raises ValueError when the rate is not above 0.
     """
     if rate <= 0:
         raise ValueError(f"rate={rate:g}: callers per second must be above 0")
@@ -196,7 +196,7 @@ def poisson(rate: float, seconds: float, seed: int) -> list[float]:
 
 
 async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:
-    """The indices of a schedule, each when its moment (seconds from now) has come."""
+    """Yield the indices of a schedule (seconds from now), each at its moment."""
     begin = perf_counter()
     for index in sorted(range(len(at)), key=at.__getitem__):
         # A timer may wake a millisecond late: sleep to just before, then yield to the loop.
@@ -208,7 +208,7 @@ async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:
 
 
 def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> None:
-    """Run a burst beside the notebook's own loop, with progress; an interrupt ends it."""
+    """Run a burst in a thread beside the notebook's loop, with progress; an interrupt ends it."""
     stop = threading.Event()
     failure: list[BaseException] = []
 
@@ -233,7 +233,7 @@ def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> No
 
 
 def show_progress(thread: threading.Thread, traces: Traces) -> None:
-    """Progress with the answers, for what takes longer than a second."""
+    """Show how many answers have come, until the thread ends."""
     progress = Progress(len(traces))
     while thread.is_alive():
         thread.join(0.2)

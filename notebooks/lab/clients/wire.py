@@ -19,7 +19,7 @@ current_trace: ContextVar[Trace | None] = ContextVar("lab_current_trace", defaul
 
 
 class Wire:
-    """Stamps what one connection carries.
+    """The stamps of one connection.
 
     A request's head waits for the first piece of its body, so that both leave together as from
     a plain socket: sent apart, the server would wake for the head alone.
@@ -30,7 +30,7 @@ class Wire:
         self._between_requests = True
 
     def outgoing(self, data: bytes) -> bytes:
-        """What to send now, given the next piece."""
+        """Return the bytes to send now, given the next piece to send."""
         if self._between_requests:
             self._between_requests = False
             self._head = data
@@ -38,7 +38,7 @@ class Wire:
         return self._stamped(data)
 
     def before_reading(self) -> bytes:
-        """What is still to be sent before an answer can be read."""
+        """Return the bytes that must be sent before an answer can be read."""
         return self._stamped(b"")
 
     def _stamped(self, data: bytes) -> bytes:
@@ -110,7 +110,7 @@ class AsyncBackend(httpcore.AnyIOBackend):
 
 
 def stamping_client(url: str) -> httpx.Client:
-    """A client for one server whose requests are stamped on the wire."""
+    """Return a client of one server that stamps its requests on the wire."""
     # Loading certificates takes longer than many a request, and plain HTTP needs none.
     transport = httpx.HTTPTransport(trust_env=False, verify=False)
     # httpx has no argument for a connection pool: this is where it keeps its own.
@@ -119,7 +119,7 @@ def stamping_client(url: str) -> httpx.Client:
 
 
 def stamping_async_client(url: str) -> httpx.AsyncClient:
-    """The same for many requests at once."""
+    """Return the same as `stamping_client`, for many requests at once."""
     transport = httpx.AsyncHTTPTransport(trust_env=False, verify=False)
     transport._pool = httpcore.AsyncConnectionPool(
         max_connections=None, network_backend=AsyncBackend()

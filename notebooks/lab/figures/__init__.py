@@ -1,7 +1,7 @@
-"""Draws what traces hold: when the answer left, and when the work behind it ran.
+"""Draws traces: when the answer left, and when the work behind it ran.
 
 Every function waits until the work is over, shows one figure and returns nothing. Its twin
-`draw_...` hands the drawing out instead, and draws unfinished work as far as it has come.
+`draw_...` returns the drawing instead, and draws unfinished work up to now.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def timeline(traces: Trace | Iterable[Trace]) -> None:
     """Show when the caller was answered and when each task ran, a row for each.
 
     traces: one request or many, on one time axis (seconds after the first sending).
-    Raises ValueError when there is none, TimeoutError when the work does not end.
+    Raises ValueError when there is no request, TimeoutError when the work does not end.
     """
     show(draw_timeline(settled(traces)))
 
@@ -34,14 +34,14 @@ def scatter(traces: Trace | Iterable[Trace] | None = None, /, **groups: Iterable
     """Show for each request when it was answered against when its work was finished.
 
     groups: requests to compare, each labelled with its keyword; the first group is drawn in
-    colour. Raises ValueError when there is none, TimeoutError when the work does not end.
+    colour. Raises ValueError when there is no request, TimeoutError when the work does not end.
     """
     given = None if traces is None else settled(traces)
     show(draw_scatter(given, **{name: settled(group) for name, group in groups.items()}))
 
 
 def sequence(trace: Trace) -> None:
-    """Show who called whom for one request, in order, each step with its measured moment.
+    """Show the calls behind one request, in order, each with its measured moment.
 
     Raises TimeoutError when the work does not end.
     """
@@ -51,14 +51,14 @@ def sequence(trace: Trace) -> None:
 def growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks") -> None:
     """Show how `answered` and `finished` grow with a number.
 
-    traces: the requests made for each number; x: what is counted. Raises ValueError when there
-    is none, TimeoutError when the work does not end.
+    traces: the requests made for each number. x: the axis label, which says what is counted.
+    Raises ValueError when there is no request, TimeoutError when the work does not end.
     """
     show(draw_growth({number: settled(group) for number, group in traces.items()}, x))
 
 
 def lanes(traces: Trace | Iterable[Trace]) -> None:
-    """Show what became of each task when its server was told to end, a lane for each request.
+    """Show what happened to each task as its server ended, a lane for each request.
 
     Raises ValueError when there is no task, TimeoutError when the work does not end.
     """
@@ -66,15 +66,16 @@ def lanes(traces: Trace | Iterable[Trace]) -> None:
 
 
 def heartbeat(**strips: Iterable[Trace]) -> None:
-    """Show what another caller felt while work went on, a row for each run.
+    """Show how long another caller waited while work went on, a row for each run.
 
-    strips: the beats of each run, labelled with its keyword. Raises ValueError when there is none.
+    strips: the beats of each run, labelled with its keyword. Raises ValueError when a run has no
+    beat.
     """
     show(draw_heartbeat({name: settled(beats) for name, beats in strips.items()}))
 
 
 def steps(**groups: Iterable[Trace]) -> None:
-    """Show how many tasks had finished by when; the first group is drawn in colour.
+    """Show the number of finished tasks over time; the first group is drawn in colour.
 
     groups: requests to compare, each labelled with its keyword. Raises ValueError when no task of
     a group has finished.
@@ -83,22 +84,23 @@ def steps(**groups: Iterable[Trace]) -> None:
 
 
 def knee(runs: Mapping[float, Iterable[Trace]]) -> None:
-    """Show the answer and the wait before work began (p50, p99) against the load.
+    """Show the answer time and the wait before the work (p50, p99) against the load.
 
     runs: the requests made at each load, in percent of capacity. Raises ValueError when there is
-    none, or one without a task.
+    no load, or one without a task.
     """
     show(draw_knee({load: settled(group) for load, group in runs.items()}))
 
 
 def backlog(**groups: Iterable[Trace]) -> None:
-    """Show how many tasks were accepted and not yet finished, over time; the last in colour.
+    """Show the number of accepted, unfinished tasks over time; the last group in colour.
 
-    groups: requests by name. Raises ValueError when a group has no finished task.
+    groups: requests, each labelled with its keyword. Raises ValueError when a group has no
+    finished task.
     """
     show(draw_backlog({name: settled(group) for name, group in groups.items()}))
 
 
 def settled(traces: Trace | Iterable[Trace]) -> Traces:
-    """The requests, once all their work is over."""
+    """Return the requests, once all their work is over."""
     return some(traces).wait()

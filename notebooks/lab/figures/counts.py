@@ -1,4 +1,4 @@
-"""Draws how much work there is over time: how much is done, and how much still waits."""
+"""Draws the amount of work over time: how much is done, and how much still waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .look import (
 
 @styled
 def draw_steps(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
-    """How many tasks had finished by when, a stair for each group; the first in colour.
+    """Draw the number of finished tasks over time, a stair for each group; the first in colour.
 
     groups: requests by name. Raises ValueError when a group has no finished task.
     """
@@ -55,18 +55,18 @@ def draw_steps(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
     axes.set_xlim(0, last * 1.02)
     axes.set_ylim(0, most * 1.06)
     few_ticks(axes.xaxis)
-    # By fours, too, so that the pool's forty threads stand at a tick.
+    # In steps of four, too, so that the pool's forty threads have a tick.
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10], integer=True))
     axes.set_xlabel("seconds after the first sending")
     axes.set_ylabel("tasks finished")
     note(figure, floor_of(trace for group in groups.values() for trace in group))
-    told = [f"{name}: {len(ends)} tasks by {ends[-1]:.3f} s" for name, ends in stairs.items()]
-    return Drawing(figure, f"Tasks finished over time: {'; '.join(told)}")
+    parts = [f"{name}: {len(ends)} tasks by {ends[-1]:.3f} s" for name, ends in stairs.items()]
+    return Drawing(figure, f"Tasks finished over time: {'; '.join(parts)}")
 
 
 @styled
 def draw_backlog(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
-    """How many tasks were accepted and not yet finished, over time; the last group in colour.
+    """Draw the number of accepted, unfinished tasks over time; the last group in colour.
 
     groups: requests by name. Raises ValueError when a group has no finished task.
     """
@@ -74,14 +74,14 @@ def draw_backlog(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
     if not lines or not all(len(times) for times, _ in lines.values()):
         raise ValueError("no backlog to draw: give requests with finished tasks by name")
     figure, axes = canvas(7, 3.0, 46, 24, 44, 12)
-    told = []
+    parts = []
     for number, (name, (times, counts)) in enumerate(lines.items(), 1):
         main = number == len(lines)
         color = WORK if main else REFERENCE
         axes.plot(times, counts, drawstyle="steps-post", color=color, lw=1.8 if main else 1.1)
         top = int(np.argmax(counts))
         label(axes, name, (times[top], counts[top]), 0, 8, color=color, fontsize=9, ha="center")
-        told.append(f"{name}: at most {counts[top]}")
+        parts.append(f"{name}: at most {counts[top]}")
     axes.set_xlim(0)
     axes.set_ylim(0, 1.12 * max(counts.max() for _, counts in lines.values()))
     few_ticks(axes.xaxis)
@@ -89,11 +89,14 @@ def draw_backlog(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
     axes.set_xlabel("seconds after the first sending")
     axes.set_ylabel("tasks accepted, not finished")
     note(figure, floor_of(trace for group in groups.values() for trace in group))
-    return Drawing(figure, f"Backlog over time: {'; '.join(told)}")
+    return Drawing(figure, f"Backlog over time: {'; '.join(parts)}")
 
 
 def pending(requests: Traces) -> tuple[np.ndarray, np.ndarray]:
-    """The moments at which the number of accepted, unfinished tasks changes, and that number."""
+    """Return the moments at which the number of accepted, unfinished tasks changes, and the number.
+
+    Two arrays of the same length; moments in seconds after the first sending.
+    """
     first = min((trace.sent for trace in requests), default=0.0)
     changes = [
         (trace.sent - first + at, step)

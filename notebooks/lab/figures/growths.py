@@ -30,7 +30,7 @@ def draw_growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks
     if not groups:
         raise ValueError("no traces to draw: pass requests for at least one number")
     figure, axes = canvas(4.4, 3.4, 46, 60, 46, 16)
-    told, ends = [], []
+    parts, ends = [], []
     for name, look in (
         ("finished", {"color": WORK, "mfc": WORK}),
         ("answered", {"color": WAITING, "mfc": "white"}),
@@ -49,7 +49,7 @@ def draw_growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks
         axes.plot([*middles], [*middles.values()], color=look["color"], lw=1.2)
         last = [*middles][-1]
         ends.append((name, look["color"], last, middles[last]))
-        told.append(
+        parts.append(
             f"{name} {in_seconds(middles[points[0][0]])} at {points[0][0]:g}"
             f" and {in_seconds(middles[last])} at {last:g}"
         )
@@ -57,7 +57,7 @@ def draw_growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks
     axes.set_xlim(0, max(groups) * 1.04 or 1)
     axes.set_ylim(0, high)
     per_point = high / (3.4 * POINTS - 62)
-    # Not on the axis, where a label would be struck through.
+    # Above the axis, whose line would strike a label through.
     heights = spread([max(at, 6 * per_point) for *_, at in ends], 11 * per_point)
     for (name, color, last, at), height in zip(ends, heights, strict=True):
         label(axes, name, (last, at), 9, (height - at) / per_point, color=color, fontsize=9)
@@ -66,4 +66,4 @@ def draw_growth(traces: Mapping[float, Trace | Iterable[Trace]], x: str = "tasks
     axes.set_xlabel(x)
     axes.set_ylabel("seconds after sending")
     note(figure, floor_of(trace for group in groups.values() for trace in group))
-    return Drawing(figure, f"Growth with {x}: {'; '.join(told)}")
+    return Drawing(figure, f"Growth with {x}: {'; '.join(parts)}")

@@ -1,4 +1,4 @@
-"""Draws what other callers feel while work goes on."""
+"""Draws how long other callers wait while work goes on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .look import (
 
 @styled
 def draw_heartbeat(strips: Mapping[str, Iterable[Trace]]) -> Drawing:
-    """A row for each run: a mark for each answer, a bar where the caller had to wait for it.
+    """Draw a row for each run, with a bar for each answer as long as the caller waited for it.
 
     strips: the beats of each run, by its name. Raises ValueError when a run has no beat.
     """
@@ -33,7 +33,7 @@ def draw_heartbeat(strips: Mapping[str, Iterable[Trace]]) -> Drawing:
         raise ValueError(f"no heartbeat to draw: {', '.join(empty) or 'no run was given'}")
     left = 24 + max(text_width(name, 9) for name in rows)
     figure, axes = canvas(7, 0.75 + 0.36 * len(rows), left, 62, 44, 10)
-    told = []
+    parts = []
     for row, (name, beats) in enumerate(rows.items()):
         first = beats[0].sent
         begins = np.array([beat.sent - first for beat in beats])
@@ -47,7 +47,7 @@ def draw_heartbeat(strips: Mapping[str, Iterable[Trace]]) -> Drawing:
               fontsize=9, ha="right", color=INK)  # fmt: skip
         label(axes, f"{longest:.3f} s", (1, row), 6, 0,
               xycoords=(axes.transAxes, axes.transData), color=WAITING)  # fmt: skip
-        told.append(f"{name}: {len(beats)} answers, the longest wait {longest:.3f} s")
+        parts.append(f"{name}: {len(beats)} answers, the longest wait {longest:.3f} s")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0)
     few_ticks(axes.xaxis)
@@ -56,4 +56,4 @@ def draw_heartbeat(strips: Mapping[str, Iterable[Trace]]) -> Drawing:
     axes.spines["left"].set_visible(False)
     every = [beat for beats in rows.values() for beat in beats]
     note(figure, "right: longest wait", floor_of(every))
-    return Drawing(figure, f"Heartbeats: {'; '.join(told)}")
+    return Drawing(figure, f"Heartbeats: {'; '.join(parts)}")

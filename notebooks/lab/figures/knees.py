@@ -1,4 +1,4 @@
-"""Draws what growing load does to the answer and to the wait before the work."""
+"""Draws the answer time and the wait before the work against the load."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .look import (
     styled,
 )
 
-LEAST = 1e-4  # a logarithmic axis has no zero: what did not wait stands here
+LEAST = 1e-4  # seconds; a logarithmic axis has no zero: a task that did not wait is drawn here
 
 
 def waits(traces: Iterable[Trace]) -> list[float]:
-    """For each task that began: seconds from when its response left to when it began."""
+    """Return, for each task that began, the seconds from its response to its start."""
     return [
         max(0.0, task.started - trace.responded)
         for trace in traces
@@ -36,10 +36,10 @@ def waits(traces: Iterable[Trace]) -> list[float]:
 
 @styled
 def draw_knee(runs: Mapping[float, Iterable[Trace]]) -> Drawing:
-    """The answer and the wait before the work began (p50 and p99), against the load.
+    """Draw the answer time and the wait before the work (p50 and p99) against the load.
 
     runs: the requests made at each load, in percent of capacity. Raises ValueError when there is
-    none, or one without a task.
+    no load, or one without a task.
     """
     loads = sorted(runs)
     groups = [Traces(runs[load]) for load in loads]
@@ -48,7 +48,7 @@ def draw_knee(runs: Mapping[float, Iterable[Trace]]) -> Drawing:
     answered = [[trace.answered or 0.0 for trace in group] for group in groups]
     waited = [waits(group) for group in groups]
     figure, axes = canvas(7, 3.6, 56, 96, 44, 14)
-    told = []
+    parts = []
     ends = []
     for name, color, face, values in (
         ("answered", WAITING, "white", answered),
@@ -59,7 +59,7 @@ def draw_knee(runs: Mapping[float, Iterable[Trace]]) -> Drawing:
             axes.plot(loads, heights, color=color, ls=style, lw=1.5, marker="o", ms=5,
                       markerfacecolor=face, clip_on=False, zorder=3)  # fmt: skip
             ends.append((f"{name} p{percent}", heights[-1], color))
-            told.append(f"{name} p{percent} {heights[0]:.4f} s to {heights[-1]:.4f} s")
+            parts.append(f"{name} p{percent} {heights[0]:.4f} s to {heights[-1]:.4f} s")
     axes.axvline(100, color=REFERENCE, lw=0.8)
     axes.set_yscale("log")
     axes.set_xlim(0, loads[-1] * 1.02)
@@ -78,5 +78,5 @@ def draw_knee(runs: Mapping[float, Iterable[Trace]]) -> Drawing:
     axes.set_ylabel("seconds")
     note(figure, floor_of(trace for group in groups for trace in group))
     return Drawing(
-        figure, f"Load from {loads[0]:g} to {loads[-1]:g} % of capacity: {'; '.join(told)}"
+        figure, f"Load from {loads[0]:g} to {loads[-1]:g} % of capacity: {'; '.join(parts)}"
     )

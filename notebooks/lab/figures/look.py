@@ -1,4 +1,4 @@
-"""How figures look and how they are shown: colours by meaning, text that fits, SVG that speaks."""
+"""The look of figures: colours by meaning, text that fits, SVG with a text for screen readers."""
 
 from __future__ import annotations
 
@@ -35,13 +35,16 @@ Draws = ParamSpec("Draws")
 
 
 class Noted(Figure):
-    """A figure that knows the noise floor which is written into it."""
+    """A figure with the noise floor that is written into it."""
 
     floor: Floor | None = None
 
 
 class Drawing:
-    """A figure with the sentence that tells its content to those who cannot see it."""
+    """A figure with its content as a sentence, for readers who cannot see it.
+
+    alt: that sentence.
+    """
 
     def __init__(self, figure: Noted, alt: str) -> None:
         self.figure = figure
@@ -60,7 +63,7 @@ class Drawing:
         return f'<svg role="img" aria-label="{escape(self.alt)}" {root}'
 
     def save(self, path: str | Path) -> None:
-        """Write the figure to a file, as .svg or .png by its name."""
+        """Write the figure to a file; its suffix, .svg or .png, names the format."""
         path = Path(path)
         if path.suffix == ".svg":
             path.write_text(self.svg, encoding="utf-8", newline="\n")
@@ -82,12 +85,12 @@ class Drawing:
 
 
 def show(drawing: Drawing) -> None:
-    """Show a drawing below the cell; outside a notebook its sentence is printed."""
+    """Show a drawing below the cell; outside a notebook, print its sentence."""
     display(drawing)  # type: ignore[no-untyped-call]
 
 
 def styled(draw: Callable[Draws, Drawing]) -> Callable[Draws, Drawing]:
-    """Draw in the house look, and leave the reader's own settings alone."""
+    """Make a function draw in the lab's style, and keep the reader's own settings."""
 
     @wraps(draw)
     def drawn(*args: Draws.args, **kwargs: Draws.kwargs) -> Drawing:
@@ -100,7 +103,10 @@ def styled(draw: Callable[Draws, Drawing]) -> Callable[Draws, Drawing]:
 def canvas(
     width: float, height: float, left: float, right: float, bottom: float, top: float
 ) -> tuple[Noted, Axes]:
-    """A figure with one plot in it; the size in inches, the margins in points."""
+    """Return a figure with one plot.
+
+    width, height: in inches. left, right, bottom, top: margins, in points.
+    """
     figure = Noted(figsize=(width, height))
     across, up = width * POINTS, height * POINTS
     return figure, figure.add_axes(
@@ -109,19 +115,25 @@ def canvas(
 
 
 def few_ticks(axis: Axis, whole: bool = False) -> None:
-    """At most six ticks, written as plain numbers; only whole ones when they count things."""
+    """Set at most six ticks, written as plain numbers.
+
+    whole: whether to set ticks at whole numbers only, for an axis that counts.
+    """
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole))
     axis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
 
 
 def text_width(text: str, size: float) -> float:
-    """How wide a text is drawn, in points."""
+    """Return the width of a text in points.
+
+    size: of its font, in points.
+    """
     font = FontProperties(family="DejaVu Sans", size=size)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0])
 
 
 def fitted(text: str, size: float, room: float) -> str:
-    """The text, shortened in its middle when it is wider than `room` points."""
+    """Return the text, shortened in its middle if it is wider than `room` points."""
     kept = len(text)
     short = text
     while text_width(short, size) > room and kept > 2:
@@ -131,15 +143,15 @@ def fitted(text: str, size: float, room: float) -> str:
 
 
 def label(axes: Axes, text: str, at: tuple[float, float], dx: float, dy: float, **look: Any) -> Any:
-    """Write at a place in the data, `dx` and `dy` points away from it."""
+    """Write a text `dx` and `dy` points away from a place in the data."""
     plain: dict[str, Any] = {"fontsize": 8, "va": "center_baseline", "annotation_clip": False}
     return axes.annotate(text, at, (dx, dy), textcoords="offset points", **plain | look)
 
 
 def note(figure: Noted, *parts: str | Floor | None) -> None:
-    """Small grey text in the lower right corner."""
+    """Write small grey text into the lower right corner, and keep the noise floor."""
     figure.floor = next((part for part in parts if isinstance(part, Floor)), None)
-    told = (
+    words = (
         f"noise floor {part.p50 * 1000:.1f} ms" if isinstance(part, Floor) else part
         for part in parts
         if part
@@ -147,22 +159,25 @@ def note(figure: Noted, *parts: str | Floor | None) -> None:
     figure.text(
         1 - 6 / (figure.get_figwidth() * POINTS),
         5 / (figure.get_figheight() * POINTS),
-        " · ".join(told), fontsize=7, color=REFERENCE, ha="right", va="bottom",
+        " · ".join(words), fontsize=7, color=REFERENCE, ha="right", va="bottom",
     )  # fmt: skip
 
 
 def floor_of(traces: Iterable[Trace]) -> Floor | None:
-    """The noise floor that the figure must state; None when none was measured."""
+    """Return the noise floor that the figure must state; None if none was measured."""
     return max((trace.floor for trace in traces if trace.floor is not None), default=None)
 
 
 def in_seconds(span: float) -> str:
-    """A time span as it is written into a figure."""
+    """Return a time span as a figure shows it.
+
+    span: seconds.
+    """
     return "<0.001 s" if 0 < span < 0.0005 else f"{span:.3f} s"
 
 
 def spread(places: list[float], gap: float) -> list[float]:
-    """The places, moved up just enough to lie at least `gap` apart."""
+    """Return the places, moved up just enough to be at least `gap` apart."""
     order = sorted(range(len(places)), key=places.__getitem__)
     moved = list(places)
     for below, above in pairwise(order):
@@ -171,8 +186,8 @@ def spread(places: list[float], gap: float) -> list[float]:
 
 
 def some(traces: Trace | Iterable[Trace]) -> Traces:
-    """One request or many, as many. Raises ValueError when there is none."""
-    found = Traces([traces] if isinstance(traces, Trace) else traces)
-    if not found:
+    """Return one request or many as `Traces`. Raises ValueError when there is none."""
+    requests = Traces([traces] if isinstance(traces, Trace) else traces)
+    if not requests:
         raise ValueError("no traces to draw: send at least one request")
-    return found
+    return requests

@@ -35,7 +35,7 @@ MARGINS = 62.0
 def draw_scatter(
     traces: Trace | Iterable[Trace] | None = None, /, **groups: Iterable[Trace]
 ) -> Drawing:
-    """Draw the circles of `scatter`; requests that have no answer or lost work are counted."""
+    """Draw the circles of `scatter`; count the requests without an answer or with lost work."""
     named = ({} if traces is None else {"": some(traces)}) | {
         name: some(group) for name, group in groups.items()
     }
@@ -75,17 +75,17 @@ def draw_scatter(
         axis.set_label_text(words)
     unseen = f"{missing} unanswered or lost" if missing else ""
     note(figure, unseen, floor_of(trace for group in named.values() for trace in group))
-    told = [
+    parts = [
         f"{name or 'requests'}: {len(at)} finished at {in_seconds(at[:, 0].min())} to"
         f" {in_seconds(at[:, 0].max())}, answered at {in_seconds(at[:, 1].min())} to"
         f" {in_seconds(at[:, 1].max())}"
         for name, at in points.items()
     ]
-    return Drawing(figure, f"Answered against finished: {'; '.join([*told, unseen]).rstrip('; ')}")
+    return Drawing(figure, f"Answered against finished: {'; '.join([*parts, unseen]).rstrip('; ')}")
 
 
 class Room:
-    """The room for labels that the points leave on square axes; measured in points of type."""
+    """The room that the points leave for labels on square axes, in points of type."""
 
     def __init__(self, axes: Axes, reach: float, points: Any) -> None:
         self._axes = axes
@@ -94,7 +94,7 @@ class Room:
         self._points = points * self._scale
 
     def write_along_diagonal(self, text: str) -> None:
-        """Write beside the diagonal, where the fewest points lie."""
+        """Write a text beside the diagonal, where the fewest points lie."""
         along = (self._points[:, 0] + self._points[:, 1]) / 2**0.5
         above = (self._points[:, 1] - self._points[:, 0]) / 2**0.5
         half = text_width(text, 8) / 2
@@ -112,13 +112,13 @@ class Room:
         half_box = half / 2**0.5
         middle = share * self._side
         steps = np.linspace(-half_box, half_box, 12) + middle
-        # What is written counts as taken: later labels keep away from it.
+        # Text counts as points: later labels keep away from it.
         written = np.stack([steps - away / 2**0.5, steps + away / 2**0.5], 1)
         line = np.linspace([0, 0], [self._side, self._side], 100)
         self._points = np.concatenate([self._points, written, line])
 
     def write_beside(self, text: str, at: Any, color: str) -> None:
-        """Write near a point, where the fewest points lie."""
+        """Write a text near a point, where the fewest other points lie."""
         x, y = at * self._scale
         wide, high = text_width(text, 9), 9.0
         corners = [

@@ -1,4 +1,4 @@
-"""The sequence of one request: who called whom, each step with its measured moment."""
+"""Draws the sequence of one request: the calls behind it, each with its measured moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .look import (
 )
 from .timelines import ended, error_name
 
-# Where the lifelines stand and how far things lie apart, in points.
+# The places of the lifelines, and distances, in points.
 CLIENT, SERVER, BACKGROUND = 30.0, 186.0, 362.0
 TOP = 54.0
 STEP = 30.0
@@ -33,7 +33,10 @@ THICK = 8.0
 
 
 class Step(NamedTuple):
-    """Something that happened at a moment; `draw` puts it at a height."""
+    """A step of a request.
+
+    moment: seconds after sending. draw: draws the step at a height, in points.
+    """
 
     moment: float
     words: str
@@ -42,7 +45,7 @@ class Step(NamedTuple):
 
 @styled
 def draw_sequence(trace: Trace) -> Drawing:
-    """Draw the three lifelines of `sequence`; further down is later, by order and not to scale."""
+    """Draw the three lifelines of `sequence`: steps from top to bottom, in order, not to scale."""
     lanes = lanes_of(trace.tasks)
     figure, axes = canvas(7, 1, 0, 0, 0, 0)
     steps = sorted(Steps(axes, trace, lanes).all(), key=lambda step: step.moment)
@@ -62,12 +65,15 @@ def draw_sequence(trace: Trace) -> Drawing:
     for number, step in enumerate(steps):
         step.draw(TOP + STEP * number)
     note(figure, floor_of([trace]))
-    told = [f"{step.words} at {in_seconds(step.moment)}" for step in steps]
-    return Drawing(figure, f"Sequence of {trace}: {'; '.join(told)}")
+    parts = [f"{step.words} at {in_seconds(step.moment)}" for step in steps]
+    return Drawing(figure, f"Sequence of {trace}: {'; '.join(parts)}")
 
 
 def lanes_of(tasks: list[Task]) -> list[int]:
-    """For each task the first lane that is free while it runs: side by side is at once."""
+    """Return for each task the first lane that is free while it runs.
+
+    Tasks side by side ran at the same time.
+    """
     lanes = [0] * len(tasks)
     free_from: list[float] = []
     began = [(task.started, n) for n, task in enumerate(tasks) if task.started is not None]
@@ -81,7 +87,7 @@ def lanes_of(tasks: list[Task]) -> list[int]:
 
 
 class Steps:
-    """The steps of one request, to be drawn from the first to the last."""
+    """The steps of one request; they must be drawn from the first to the last."""
 
     def __init__(self, axes: Axes, trace: Trace, lanes: list[int]) -> None:
         self._axes = axes
@@ -182,7 +188,7 @@ class Steps:
         self, start: float, end: float, y: float, words: str, color: str,
         left: str = "", right: str = "",
     ) -> None:  # fmt: skip
-        """An arrow with its words above, and below each of its ends a moment."""
+        """Draw an arrow with words above it and a moment below each of its ends."""
         arrow = {"arrowstyle": "-|>", "color": color, "lw": 1, "shrinkA": 0, "shrinkB": 0}
         self._axes.annotate("", (end, y), (start, y), arrowprops=arrow)
         low, high = min(start, end), max(start, end)

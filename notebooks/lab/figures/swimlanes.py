@@ -1,4 +1,4 @@
-"""The lanes: what a server's end did to each piece of work, a lane for each request."""
+"""Draws the fate of each task as its server ended, a lane for each request."""
 
 from __future__ import annotations
 
@@ -62,14 +62,17 @@ def draw_lanes(traces: Trace | Iterable[Trace]) -> Drawing:
 
 
 def server_marks(requests: Traces) -> list[tuple[str, float]]:
-    """What told the server to end and when it did, in seconds after the first sending."""
+    """Return the signals to the server and its exit: (name, seconds after the first sending)."""
     first = min(trace.sent for trace in requests)
     longest = max(requests, key=lambda trace: len(trace.ending))
     return [(what, longest.sent - first + at) for what, at in longest.ending]
 
 
 def _mark(axes: Axes, marks: list[tuple[str, float]], per_second: float) -> None:
-    """Rule off each mark; those too close for a label of their own share one."""
+    """Draw a line at each mark; marks too close for labels of their own share one.
+
+    per_second: points.
+    """
     shared: list[tuple[str, float]] = []
     for what, at in marks:
         axes.axvline(at, color=INK, lw=1, zorder=1)
@@ -86,10 +89,10 @@ def _mark(axes: Axes, marks: list[tuple[str, float]], per_second: float) -> None
 
 
 def lanes_in_words(requests: Traces) -> str:
-    """What the lanes show, as one sentence."""
-    told = [f"{what} at {in_seconds(at)}" for what, at in server_marks(requests)]
-    told += [
+    """Return the content of the lanes as one sentence."""
+    parts = [f"{what} at {in_seconds(at)}" for what, at in server_marks(requests)]
+    parts += [
         f"{trace.path}: {', '.join(task_in_words(task) for task in trace.tasks)}"
         for trace in requests
     ]
-    return f"Lanes: {'; '.join(told)}"
+    return f"Lanes: {'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""The timeline: a row for each answer and each task, along the seconds after sending."""
+"""Draws the timeline: a row for each answer and each task, in seconds after sending."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ BAR = 0.54
 def draw_timeline(traces: Trace | Iterable[Trace], now: float | None = None) -> Drawing:
     """Draw the rows of `timeline`.
 
-    now: how far unfinished work is drawn, in seconds after the first sending; the last moment
-    known when left out. Raises ValueError when there are no traces.
+    now: seconds after the first sending, up to which unfinished work is drawn; by default the
+    last known moment. Raises ValueError when there are no traces.
     """
     requests = some(traces)
     now = last_moment(requests) if now is None else now
@@ -154,7 +154,7 @@ def _wait(axes: Axes, row: float, start: float, end: float) -> None:
 def _at_end(
     axes: Axes, words: str, at: float, row: float, color: str, **look: Any
 ) -> tuple[float, float]:
-    """Write at the end of a bar; hands back where that is and how many points it takes."""
+    """Write a text at the end of a bar; return that moment and the text's width in points."""
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     label(axes, words, (at, row), 8, 0, color=color, **{"bbox": behind} | look)
     return at, 14 + text_width(words, 8)
@@ -171,7 +171,7 @@ def seconds_below(axes: Axes) -> None:
 
 @styled
 def _dense(requests: Traces, now: float) -> Drawing:
-    """Too many rows to name: a row per task, and for many requests a row for all of each."""
+    """Draw rows without names: one per task, or for many requests one per request."""
     first = min(trace.sent for trace in requests)
     whole = len(requests) > LABELLED_ROWS
     spans: dict[str, list[tuple[float, float, float]]] = {WORK: [], INK: [], WAITING: []}
@@ -192,15 +192,15 @@ def _dense(requests: Traces, now: float) -> Drawing:
                 spans[WORK if sound else INK].append((row, offset + task.started, end))
     marks = sum(map(len, spans.values()))
     figure, axes = canvas(7, 4, 56, 12, 36, 12)
-    span = max(end for found in spans.values() for _, _, end in found) * 1.02 or 1e-3
+    span = max(end for bars in spans.values() for _, _, end in bars) * 1.02 or 1e-3
     axes.set_xlim(0, span)
     axes.set_ylim(row + 0.5, -0.5)
-    # Below these widths, in points, a row or a short answer would not be seen at all.
+    # Thinner or shorter than this, in points, a row or an answer would not be visible.
     thickness = max(0.8 * (4 * POINTS - 48) / (row + 1), 0.75)
     shortest = 0.75 * span / (7 * POINTS - 68)
-    for color, found in spans.items():
-        if found:
-            rows, starts, ends = np.array(found).T
+    for color, bars in spans.items():
+        if bars:
+            rows, starts, ends = np.array(bars).T
             gap = np.full_like(starts, np.nan)
             across = np.stack([starts, np.maximum(ends, starts + shortest), gap], 1)
             # One path with gaps draws three times as fast as a collection.
@@ -219,12 +219,12 @@ def _dense(requests: Traces, now: float) -> Drawing:
 
 
 def ended(task: Task) -> float | None:
-    """When a task ended, by itself or with its server."""
+    """Return when a task ended, by itself or with its server."""
     return task.finished if task.finished is not None else task.gone
 
 
 def number_rows(axes: Axes, rows: list[int], first: int) -> None:
-    """Number some rows only: as many as can be read."""
+    """Number the rows of an axis, but only as many as can be read."""
     step = next(step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power)
                 if len(rows) <= 6 * step)  # fmt: skip
     picked = [n for n in range(first, len(rows) + first) if n % step == 0 or n == first == 1]
@@ -232,7 +232,7 @@ def number_rows(axes: Axes, rows: list[int], first: int) -> None:
 
 
 def last_moment(requests: Traces) -> float:
-    """The last moment known of any request, in seconds after the first sending."""
+    """Return the last known moment of any request, in seconds after the first sending."""
     first = min(trace.sent for trace in requests)
 
     def known(trace: Trace) -> Iterator[float]:
@@ -247,30 +247,30 @@ def last_moment(requests: Traces) -> float:
 
 
 def error_name(error: str | None, otherwise: str) -> str:
-    """The class of an error that was kept as text."""
+    """Return the class of an error that is stored as "Class: message"."""
     return error.partition(":")[0] if error else otherwise
 
 
 def timeline_in_words(requests: Traces) -> str:
-    """What a timeline shows, as one sentence."""
+    """Return the content of a timeline as one sentence."""
     answers = [trace.answered for trace in requests if trace.answered is not None]
     if len(requests) > 1:
         states = Counter(task.state for task in requests.tasks)
-        told = [f"{len(answers)} answered"]
+        parts = [f"{len(answers)} answered"]
         if answers:
-            told[0] += f" after {in_seconds(min(answers))} to {in_seconds(max(answers))}"
-        told += [f"{count} tasks {state}" for state, count in states.items()]
-        return f"Timeline of {len(requests)} requests: {'; '.join(told)}"
-    told = [f"answered at {in_seconds(answers[0])}" if answers else "not answered"]
+            parts[0] += f" after {in_seconds(min(answers))} to {in_seconds(max(answers))}"
+        parts += [f"{count} tasks {state}" for state, count in states.items()]
+        return f"Timeline of {len(requests)} requests: {'; '.join(parts)}"
+    parts = [f"answered at {in_seconds(answers[0])}" if answers else "not answered"]
     tasks = requests.tasks
-    told += [task_in_words(task) for task in tasks[:LABELLED_ROWS]]
+    parts += [task_in_words(task) for task in tasks[:LABELLED_ROWS]]
     if len(tasks) > LABELLED_ROWS:
-        told.append(f"and {len(tasks) - LABELLED_ROWS} more tasks")
-    return f"Timeline: {'; '.join(told)}"
+        parts.append(f"and {len(tasks) - LABELLED_ROWS} more tasks")
+    return f"Timeline: {'; '.join(parts)}"
 
 
 def task_in_words(task: Task) -> str:
-    """When a task ran, and how it ended unless it simply finished."""
+    """Return when a task ran, and how it ended if it did not finish, in words."""
     if task.started is None:
         return f"{task.name} {task.state}"
     end = ended(task)

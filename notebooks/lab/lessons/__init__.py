@@ -1,1 +1,1 @@
-"""What only the lessons need: samples, a mail server, checks of exercises, verdicts."""
+"""The helpers of the lessons: samples, a mail server, checks of exercises, verdicts."""

@@ -1,4 +1,4 @@
-"""Tells a learner which of an exercise's conditions hold, and hints at what is missing."""
+"""Checks an exercise: shows which of its conditions hold, and what the others lack."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..observer.names import describe
 def check(**conditions: Callable[[], object]) -> None:
     """Print a line for each condition of an exercise: whether it holds, and if not, why not.
 
-    conditions: what is asked for, by name, each to be looked at only now:
+    conditions: by name, each a function, so that it is evaluated only now:
     `one_task=lambda: len(together.tasks) == 1`.
-    Never raises, whatever a condition does; only the interrupt of a cell passes through.
+    Never raises, whatever a condition does, except for the interrupt of a cell.
     """
     for name, condition in conditions.items():
         hint = shortfall(name, condition)
@@ -23,7 +23,7 @@ def check(**conditions: Callable[[], object]) -> None:
 
 
 def shortfall(name: str, condition: Callable[[], object]) -> str | None:
-    """What a condition lacks, as code and its outcome; None when it holds."""
+    """Return the code of a condition and its outcome; None when it holds."""
     try:
         if condition():
             return None
@@ -31,7 +31,7 @@ def shortfall(name: str, condition: Callable[[], object]) -> str | None:
     except KeyboardInterrupt:
         raise
     except NameError as error:
-        # The cell above, where the answer belongs, is still empty or has not been run.
+        # The cell above, where the answer belongs, is empty or has not been run.
         return f"{on_one_line(error)} ↑"
     except BaseException as error:  # even SystemExit, which would end the kernel
         outcome = on_one_line(error)
@@ -43,7 +43,7 @@ def on_one_line(error: BaseException) -> str:
 
 
 def source_of(name: str, condition: Callable[[], object]) -> str:
-    """The code of a condition as it stands in its cell; its name where it cannot be found."""
+    """Return the code of a condition as its cell has it; its name if the code is not found."""
     if not isinstance(condition, FunctionType):
         return name
     code = condition.__code__
@@ -53,7 +53,7 @@ def source_of(name: str, condition: Callable[[], object]) -> str:
         return name
     for node in ast.walk(cell):
         match node:
-            case ast.keyword(arg=known, value=ast.Lambda(lineno=line, body=asked)):
+            case ast.keyword(arg=known, value=ast.Lambda(lineno=line, body=expression)):
                 if (known, line) == (name, code.co_firstlineno):
-                    return ast.unparse(asked)
+                    return ast.unparse(expression)
     return name

@@ -1,4 +1,4 @@
-"""Work for processes to share: what a pool runs must stand in a module that it can import."""
+"""Work for a pool of processes: a pool can run only functions that it can import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mail server for the notebooks: it takes every message and delivers none."""
+"""A mail server for the notebooks: it accepts every message and delivers none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..traces.tables import table
 
 
 class Inbox:
-    """A mail server on a free port of 127.0.0.1 that keeps what it receives in `messages`.
+    """A mail server on a free port of 127.0.0.1 that keeps the received mails in `messages`.
 
-    It points SMTP_HOST and SMTP_PORT at itself, and ends with its name: when the name is bound
-    to a new inbox or deleted.
+    It sets SMTP_HOST and SMTP_PORT to its address. It ends when its name is bound to a new inbox
+    or deleted.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Inbox:
         self._finalizer = weakref.finalize(self, _stop, controller)
 
     def stop(self) -> None:
-        """Take no more mail; what has come stays."""
+        """Accept no more mail; the received messages stay."""
         self._finalizer()
 
     def _repr_html_(self) -> str:

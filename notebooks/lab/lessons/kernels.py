@@ -1,4 +1,8 @@
-"""Runs code where it can do no harm: in a throw-away kernel, or in a process of its own."""
+"""Runs code where it can do no harm: in a throw-away kernel, or in a process of its own.
+
+SILENCE: seconds without a message after which the kernel is probed. LONGEST: seconds that all
+cells together may take.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,15 @@ import time
 
 from jupyter_client.manager import KernelManager
 
-PATIENCE = 0.3
+SILENCE = 0.3
 LONGEST = 30.0
 
 
 def run_all(*cells: str) -> list[str]:
-    """Queue cells in a fresh kernel, all at once as Run All does; tell of each what became of it.
+    """Queue cells in a fresh kernel, all at once as Run All does; return the fate of each.
 
-    One of: ran, raised (with the error's name), lost. A kernel runs cells in the order in which
-    they came: one is lost when a cell sent after it, once the kernel was silent, has run before
+    A fate is one of: ran, raised (with the error's name), lost. A kernel runs cells in the order
+    of their arrival: a cell is lost when a probe, sent once the kernel was silent, has run before
     it; or when it has not run after `LONGEST` seconds.
     """
     manager = KernelManager(kernel_name="python3", transport_encryption="auto")
@@ -32,7 +36,7 @@ def run_all(*cells: str) -> list[str]:
         deadline = time.monotonic() + LONGEST
         while "lost" in fate.values() and time.monotonic() < deadline:
             try:
-                reply = client.get_shell_msg(timeout=PATIENCE)
+                reply = client.get_shell_msg(timeout=SILENCE)
             except queue.Empty:
                 probes.add(client.execute("", silent=True))
                 continue
@@ -49,9 +53,9 @@ def run_all(*cells: str) -> list[str]:
 
 
 def last_line(program: str, timeout: float = 20) -> str:
-    """The last line that a Python program says in a process of its own.
+    """Run a Python program in a process of its own; return the last line that it prints.
 
-    timeout: seconds, after which it is ended.
+    timeout: seconds after which it is killed.
     """
     try:
         done = subprocess.run(

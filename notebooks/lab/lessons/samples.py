@@ -1,4 +1,4 @@
-"""Sample GitHub webhook deliveries, as they would arrive."""
+"""Sample deliveries of GitHub webhooks, with the headers and the bytes that GitHub sends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 FOLDER = Path(__file__).parents[3] / "data" / "deliveries"
 TEST_SECRET = "lab-test-secret"
-"""What the stored deliveries are signed with, so that a `WEBHOOK_SECRET` can be tried."""
+"""The secret that the stored deliveries are signed with; try it as `WEBHOOK_SECRET`."""
 
 
 def delivery(name: str) -> dict[str, Any]:
-    """A stored delivery under a new id, as arguments for `web.post`: its content and headers.
+    """Return a stored delivery under a new id, as arguments for `web.post`: content, headers.
 
-    name: a file of `data/deliveries`, without `.json`. Raises ValueError, naming those there are.
+    name: a file of `data/deliveries`, without `.json`. Raises ValueError, which lists the known
+    names, for any other.
     """
     known = {path.stem: path for path in sorted(FOLDER.glob("*.json"))}
     if name not in known:
@@ -36,6 +37,6 @@ def _stored_body(text: str) -> bytes:
     # The signature is over these very bytes: parsed and written again, they would differ.
     start = re.search(r'^\s*"body"\s*:\s*', text, re.MULTILINE)
     if start is None:
-        raise ValueError('a delivery has its "body" on a line of its own')
+        raise ValueError('a stored delivery needs its "body" on a line of its own')
     _, end = json.JSONDecoder().raw_decode(text, start.end())
     return text[start.end() : end].encode()

@@ -1,7 +1,6 @@
-"""What the guide says, statement by statement and in its order; told in other words than its own.
+"""The statements of the guide, in its order, paraphrased.
 
-Each statement brings the words in which its evidence is told. What stands in braces is filled in
-with the figures of the run.
+Each statement has templates for its evidence: the run's figures replace the names in braces.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from ..languages import Text
 
 
 class Statement(NamedTuple):
-    """One thing that the guide says.
+    """One statement of the guide.
 
-    key: its name in code. section: where it stands, or stand. lesson: the notebook that shows it at
-    length. says: in other words. evidence: how to tell what was seen, or why nothing can be.
-    condition: how to tell of the case in which it is otherwise.
+    key: its name in code. section: the sections of the guide that make it. lesson: the notebook
+    that shows it at length. says: the statement, paraphrased. evidence: template for what the run
+    has shown, or the reason why no run can show it. condition: template for the case in which the
+    statement does not hold.
     """
 
     key: str
@@ -56,7 +56,7 @@ STATEMENTS = (
         ),
         Text(
             "{answered} of {asked} callers had their 202 while their work still waited for a "
-            "sign from them.",
+            "signal from them.",
             "{asked} 个调用方中，有 {answered} 个拿到 202 时，任务还在等它放行。",
         ),
         Text(
@@ -84,7 +84,7 @@ STATEMENTS = (
     Statement(
         "register", "2.1", ANSWER,
         Text(
-            "`add_task` only writes the function down; when the endpoint returns, nothing has run.",
+            "`add_task` only registers the function; when the endpoint returns, nothing has run.",
             "`add_task` 只是“注册”任务；端点返回时，任务都还没有运行。",
         ),
         Text(
@@ -112,7 +112,7 @@ STATEMENTS = (
     Statement(
         "automatic", "2.1", FAILURE,
         Text(
-            "With the response sent, FastAPI starts the task of its own accord.",
+            "When the response is sent, FastAPI starts the task automatically.",
             "响应一发出，FastAPI 就会自行启动任务。",
         ),
         Text("{ran} of {tasks} tasks ran.", "{tasks} 个任务运行了 {ran} 个。"),
@@ -203,7 +203,7 @@ STATEMENTS = (
     Statement(
         "by-hand", "3.1", STOP,
         Text(
-            "Integration: the life of a thread is yours to look after.",
+            "Integration: you manage the life cycle of a thread yourself.",
             "集成度：线程的生命周期要自己管理。",
         ),
         Text(
@@ -242,7 +242,7 @@ STATEMENTS = (
     Statement(
         "own-thread", "3.1", THREADS,
         Text(
-            "Context: a thread is a new one of the system, and stands rather apart.",
+            "Context: a thread is a new one of the operating system, and rather isolated.",
             "执行上下文：线程是系统新开的，与应用相对分离。",
         ),
         Text(
@@ -332,7 +332,7 @@ STATEMENTS = (
             "适用场景：CPU 密集型操作交给线程，不阻塞主线程任何时间。",
         ),
         Text(
-            "Two threads that compress, in a library that lets go of the GIL, used {released:.1f} "
+            "Two threads that compress, in a library that releases the GIL, used {released:.1f} "
             "processors; during one such call the main thread had {turns} turns.",
             "两个做压缩的线程（所用的库会释放 GIL）用了 {released:.1f} 个 CPU 核；"
             "一次压缩调用期间，主线程照样轮到 {turns} 次。",
@@ -383,7 +383,7 @@ STATEMENTS = (
             "状态码 {status}，日志 {lines} 条。",
         ),
         Text(
-            "But there is a traceback on stderr, for whoever reads that ({shown} lines).",
+            "But there is a traceback on stderr, for those who read it ({shown} lines).",
             "但 stderr 上有调用栈（traceback，{shown} 行），就看有没有人读。",
         ),
     ),
@@ -462,8 +462,8 @@ STATEMENTS = (
             "九成情况下，该用后台任务。",
         ),
         Text(
-            "Which work people have is no property of the framework. What the choice costs is in "
-            "the other rows.",
+            "How common each kind of work is does not depend on the framework. The other rows "
+            "show what the choice costs.",
             "业务里各类任务各占多少，不由框架决定，无从测量。选后台任务要付出什么，看其他各行。",
         ),
         measurable=False,
@@ -524,7 +524,7 @@ STATEMENTS = (
     Statement(
         "unmanaged", "3.3", THREADS,
         Text(
-            "A thread started by hand is none of FastAPI's business.",
+            "FastAPI does not manage a thread that is started by hand.",
             "手动开启的线程，不受 FastAPI 管理。",
         ),
         Text(
@@ -537,7 +537,7 @@ STATEMENTS = (
     Statement(
         "concise", "4", "",
         Text(
-            "Background tasks make for clean code.",
+            "Background tasks keep the code clean.",
             "用后台任务，代码简洁。",
         ),
         Text(
@@ -581,7 +581,7 @@ STATEMENTS = (
     Statement(
         "only-extreme", "4", QUEUE,
         Text(
-            "A task queue or threads are for extreme load or intricate concurrency only.",
+            "Task queues and threads are only for extreme load or complex concurrency.",
             "只有遇到极端性能瓶颈或复杂并发时，才需要任务队列或手动多线程。",
         ),
         Text(

@@ -1,4 +1,4 @@
-"""The app that the playground serves: an endpoint for each way to hand work over."""
+"""The app of the playground: an endpoint for each way to hand work over."""
 
 from __future__ import annotations
 

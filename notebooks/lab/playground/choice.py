@@ -1,6 +1,6 @@
-"""What can be chosen in the playground.
+"""The choices of the playground.
 
-A way to hand work over is an entry in `HAND_OVERS` and an endpoint of its name in `app.py`.
+Each way to hand work over is an entry in `HAND_OVERS` and an endpoint of that name in `app.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ app = FastAPI(lifespan=lifespan)"""
 
 @dataclass(frozen=True)
 class HandOver:
-    """How a handler gives a piece of work away, as somebody writes it."""
+    """A way to hand over a piece of work, as the code of an endpoint."""
 
     line: str
     parameter: str = ""
@@ -73,10 +73,11 @@ HAND_OVERS = {
 
 
 class Choice(BaseModel, frozen=True):
-    """One experiment: what is handed over, how, and how often.
+    """One experiment: the work, the way it is handed over, and how often.
 
-    seconds: of sleep, or of processor time. failing: the number of the task that fails, 0 for none.
-    Raises ValueError (pydantic's) for what is out of range or cannot go together.
+    seconds: of sleep, or of processor time, per task. failing: the number of the task that fails,
+    0 for none. Raises ValueError (pydantic's) for a value out of range, or values that do not fit
+    together.
     """
 
     hand_over: str = "background"
@@ -113,6 +114,6 @@ class Choice(BaseModel, frozen=True):
 
 
 def pieces(choice: Choice) -> Iterator[tuple[Callable[..., Any], float, bool]]:
-    """Each piece of work with its arguments."""
+    """Yield each piece of work with its arguments."""
     for number in range(1, choice.tasks + 1):
         yield WORKS[choice.work], choice.seconds, number == choice.failing

@@ -1,4 +1,4 @@
-"""The code that does by hand what the playground does."""
+"""Writes the code that does the same as a run of the playground."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ web = serve(app, on="process")
 
 
 def code(choice: Choice) -> str:
-    """The code that does by hand what the playground does; it runs as it is in a cell."""
+    """Return code for a cell that does the same as the playground."""
     way, work = HAND_OVERS[choice.hand_over], WORKS[choice.work]
     awaited = choice.hand_over == "inline" and choice.is_async
     arguments = f"{choice.seconds:g}"
@@ -50,7 +50,7 @@ def code(choice: Choice) -> str:
     line = way.line.format(work=choice.work, arguments=arguments)
     lab = [f"from lab import {way.lab}"]
     if imported := way.imported.format(work=choice.work):
-        lab.append(f"from lab.playground.works import {imported}  # not a cell's: others import it")
+        lab.append(f"from lab.playground.works import {imported}  # other processes import it")
     elif choice.work == "compute":
         lab.append("from lab.lessons.crunch import crunch")
     standard = [way.imports, "" if imported else IMPORTS[choice.work]]
@@ -71,5 +71,5 @@ def code(choice: Choice) -> str:
 
 
 def source(work: Callable[..., Any]) -> str:
-    """A function as it stands in its module, without the remarks that are for a linter."""
+    """Return the source of a function, without comments for the linter."""
     return inspect.getsource(work).replace("  # noqa: ASYNC251", "")

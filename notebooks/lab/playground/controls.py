@@ -1,6 +1,6 @@
 """The playground: choose an experiment, press a button, and watch the timeline grow.
 
-The server has a process of its own, so that drawing does not disturb what is measured. All drawing
+The server has a process of its own, so that drawing does not disturb the measurement. All drawing
 is done on the kernel's event loop, between its cells: matplotlib's style belongs to the process.
 """
 
@@ -61,17 +61,17 @@ WORK_LABELS = {
 
 
 def start_server() -> Web:
-    """Start the server that is measured."""
+    """Start the server that the playground measures."""
     web = serve("lab.playground.app:app", on="process")
-    # The first request of all is slow, from what it imports and compiles: that is not the lesson.
+    # The very first request is slow, because it imports and compiles: that is not the lesson.
     web.post("/inline", params={"hand_over": "inline", "tasks": 1, "seconds": LEAST_SECONDS})
     return web
 
 
 class Run:
-    """One experiment under way: its requests are being sent, and its traces grow.
+    """One experiment, from its first request on; its traces grow while it runs.
 
-    A server takes one at a time: the requests are told apart by when they were sent.
+    A server takes one run at a time: a run's requests are the newest ones of the server.
     """
 
     def __init__(self, web: Web, choice: Choice) -> None:
@@ -80,7 +80,7 @@ class Run:
         self.stopped: float | None = None
         self._web = web
         self._before = len(web.traces)
-        # Daemons: a request that waits for its answer must not hold the kernel's end up.
+        # Daemons: a request that waits for its answer must not delay the kernel's end.
         self._senders = [
             threading.Thread(target=self._send, name="lab playground", daemon=True)
             for _ in range(choice.at_once)
@@ -100,58 +100,61 @@ class Run:
 
     @property
     def traces(self) -> Traces:
-        """The requests sent so far, with what is known of them by now."""
+        """The requests sent so far, with their stamps up to now."""
         return self._web.traces[self._before : self._before + self.choice.at_once]
 
     @property
     def over(self) -> bool:
-        """Whether nothing more can happen."""
+        """Whether the run is over: all requests are answered, and their work has ended."""
         return not any(sender.is_alive() for sender in self._senders) and all(
             trace.settled or (trace.error and trace.received is None) for trace in self.traces
         )
 
     @property
     def ahead(self) -> float:
-        """How far a figure should reach while it grows: to where the next piece may end."""
+        """How far a growing figure should reach, in seconds: to the next multiple of a task."""
         if self.over:
             return 0.0
         return ceil((perf_counter() - self.begun) / self.choice.seconds) * self.choice.seconds
 
     def wait(self, timeout: float = 60) -> Traces:
-        """Wait until all is over. timeout: seconds. Raises TimeoutError, naming what is open."""
+        """Wait until the run is over; return its requests.
+
+        timeout: seconds. Raises TimeoutError, which names the open tasks.
+        """
         for sender in self._senders:
             sender.join(timeout)
         return self.traces.wait(timeout)
 
     def stop(self) -> None:
-        """End the server at once, and with it all work that is open."""
+        """Kill the server, and with it all open work."""
         self.stopped = perf_counter() - self.begun
         self._web.signal(KILL)
 
     def __str__(self) -> str:
-        """What came of it, as a sentence."""
+        """Return the outcome as a sentence."""
         traces = self.traces
         answers = [trace.answered for trace in traces if trace.answered is not None]
         ends = [trace.finished for trace in traces if trace.finished is not None]
         if self.stopped is not None:
-            told = [f"Stopped after {written(self.stopped)} s by killing the server"]
+            parts = [f"Stopped after {written(self.stopped)} s by killing the server"]
         elif not self.over:
-            told = ["Running"]
+            parts = ["Running"]
         elif ends:
-            told = [f"Finished after {written(max(ends))} s"]
+            parts = [f"Finished after {written(max(ends))} s"]
         else:
-            told = ["The server has ended"]
+            parts = ["The server has ended"]
         if answers:
             late = "" if len(answers) == 1 else f" to {written(max(answers))}"
             statuses = sorted({str(trace.status) for trace in traces if trace.status})
-            told.append(f"answered {' and '.join(statuses)} after {written(min(answers))}{late} s")
+            parts.append(f"answered {' and '.join(statuses)} after {written(min(answers))}{late} s")
         states = Counter(task.state for task in traces.tasks if self.over)
-        told += [f"{number} {state}" for state, number in states.items()]
-        return f"{'; '.join(told)}."
+        parts += [f"{number} {state}" for state, number in states.items()]
+        return f"{'; '.join(parts)}."
 
 
 class Sheet:
-    """Runs as figures, one below the other on one time axis, the newest first."""
+    """The figures of runs, one below the other on one time axis, the newest first."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.runs = [run for run in runs if run.traces]
@@ -175,14 +178,14 @@ class Sheet:
 
 
 def drawn(run: Run) -> Drawing:
-    """A run's timeline; what is open is drawn as far as it has come."""
+    """Draw a run's timeline; open work is drawn up to now."""
     traces = run.traces
     now = None if run.over else perf_counter() - min(trace.sent for trace in traces)
     return draw_timeline(traces, now)
 
 
 def figure(run: Run, drawing: Drawing) -> str:
-    """A drawing below its title, its room kept while the picture is replaced."""
+    """Return a drawing below its title as HTML; its room stays while the picture is replaced."""
     width, height = drawing.figure.get_size_inches() * POINTS
     image = drawing._repr_mimebundle_()[0]["text/html"]
     return (
@@ -194,7 +197,7 @@ def figure(run: Run, drawing: Drawing) -> str:
 
 
 class Playground:
-    """The controls, the server they work on, and the last runs."""
+    """The controls, their server, and the last runs."""
 
     def __init__(self) -> None:
         self.hand_over = widgets.Dropdown(options=list(HAND_OVERS), value="background")
@@ -243,7 +246,7 @@ class Playground:
 
     @property
     def choice(self) -> Choice:
-        """What the controls say. Raises ValueError when it cannot go together."""
+        """The values of the controls. Raises ValueError when they do not fit together."""
         return Choice(**{name: getattr(self, name).value for name in Choice.model_fields})
 
     def show(self) -> None:
@@ -255,11 +258,11 @@ class Playground:
         self._figure = display(self._sheet(), display_id=True)  # type: ignore[no-untyped-call]
 
     def code(self) -> None:
-        """Show the code that does by hand what the newest run did; it follows the runs."""
+        """Show the code that does the same as the newest run; each new run updates it."""
         self._code = display(self._by_hand(), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """End the server, and take the controls away."""
+        """End the server and the queue, and remove the controls."""
         if self.under_way is not None:
             self.under_way.cancel()
         self.controls.close()
@@ -276,7 +279,7 @@ class Playground:
             self._say("Guess what comes, then press Run.")
 
     def _allowed(self) -> Choice | None:
-        """What the controls say; None, and the reason in the status, when it cannot be."""
+        """Return the choice; if its values do not fit together, show why and return None."""
         try:
             return self.choice
         except ValidationError as error:
@@ -298,7 +301,7 @@ class Playground:
             if choice.hand_over == "queue" and self._queue is None:
                 self._say("Starting a broker and a worker.")
                 self._queue = await asyncio.to_thread(Queue, worker="lab.playground.worker")
-                self._web.signal(KILL)  # the one that is to come knows of the queue
+                self._web.signal(KILL)  # the next server will have the queue's variables
                 await asyncio.to_thread(self._web.join)
             if self._web.exit_code is not None:
                 self._say("Starting the server.")
@@ -344,12 +347,12 @@ class Playground:
 
 
 def failures(tasks: int) -> list[tuple[str, int]]:
-    """What can be chosen to fail."""
+    """Return the options of the control for the failing task."""
     return [("none", 0), *((f"task {number}", number) for number in range(1, tasks + 1))]
 
 
 def explained(error: ValidationError) -> str:
-    """Why a choice is refused, in the words of the check."""
+    """Return why a choice is refused, as a sentence."""
     return error.errors()[0]["msg"].removeprefix("Value error, ") + "."
 
 
@@ -357,7 +360,7 @@ _shown: Playground | None = None
 
 
 def play() -> Playground:
-    """Show the playground; one that was shown before ends, and its server with it."""
+    """Show the playground; a playground that was shown before ends with its server."""
     global _shown
     if _shown is not None:
         _shown.close()

@@ -1,4 +1,4 @@
-"""The work that can be chosen, and how a piece of it is given to the playground's queue."""
+"""The kinds of work in the playground, and how to send a piece of work to its queue."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..lessons.crunch import crunch
 def sleep(seconds: float, fails: bool = False) -> None:
     time.sleep(seconds)
     if fails:
-        raise RuntimeError("this one was to fail")
+        raise RuntimeError("this task was chosen to fail")
 
 
 async def async_sleep(seconds: float, fails: bool = False) -> None:
     await asyncio.sleep(seconds)
     if fails:
-        raise RuntimeError("this one was to fail")
+        raise RuntimeError("this task was chosen to fail")
 
 
 async def blocking_in_async(seconds: float, fails: bool = False) -> None:
     time.sleep(seconds)  # noqa: ASYNC251
     if fails:
-        raise RuntimeError("this one was to fail")
+        raise RuntimeError("this task was chosen to fail")
 
 
 def compute(seconds: float, fails: bool = False) -> None:
@@ -35,7 +35,7 @@ def compute(seconds: float, fails: bool = False) -> None:
     while time.thread_time() < end:
         crunch(1_000)
     if fails:
-        raise RuntimeError("this one was to fail")
+        raise RuntimeError("this task was chosen to fail")
 
 
 WORKS: dict[str, Callable[..., Any]] = {
@@ -44,13 +44,14 @@ WORKS: dict[str, Callable[..., Any]] = {
 
 
 def send_to_queue(work: str, seconds: float, fails: bool = False) -> None:
-    """Give a piece of work to the broker; a worker of `lab.playground.worker` does it.
+    """Send a piece of work to the broker, for a worker of `lab.playground.worker`.
 
-    seconds: of sleep, or of processor time. Raises QueueUnavailable when there is no broker.
+    work: its name in `WORKS`. seconds: of sleep, or of processor time. Raises QueueUnavailable
+    when there is no broker.
     """
     celery_app(*broker_and_queue()).send_task(task_name(work), [seconds, fails])
 
 
 def task_name(work: str) -> str:
-    """The name by which the queue knows a piece of work."""
+    """Return the name of a piece of work in the queue."""
     return f"lab.playground.{work}"

@@ -1,1 +1,1 @@
-"""Starts a broker and workers for a notebook, and watches what the workers do."""
+"""Starts a broker and workers for a notebook, and watches the workers."""

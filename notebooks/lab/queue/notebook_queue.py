@@ -1,6 +1,6 @@
-"""A task queue for a notebook, which ends with it.
+"""A task queue for a notebook; it ends with the notebook's kernel.
 
-Without CELERY_BROKER_URL the broker is the lab's own.
+Without CELERY_BROKER_URL, the lab starts a broker of its own.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 BROKER, NAME = "CELERY_BROKER_URL", "CELERY_QUEUE"
 
-Said = tuple[str | None, str | None]
-# For what each queue has the environment say, what it said before.
-_before: dict[Said, Said] = {}
+Variables = tuple[str | None, str | None]
+# For the variables of each queue, the variables that they replaced.
+_before: dict[Variables, Variables] = {}
 
 
 class Queue:
     """A task queue: a broker, and workers that take deliveries from it.
 
-    It sets CELERY_BROKER_URL and CELERY_QUEUE, so that servers started after it hand over to it,
-    and it ends, with all its processes, when its name is bound anew, or with the kernel.
+    It sets CELERY_BROKER_URL and CELERY_QUEUE, so that servers started later hand over to it. It
+    ends, with all its processes, when its name is bound anew, or with the kernel.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class Queue:
         worker: str = "webhooks.worker",
         **environment: Any,
     ) -> None:
-        """Return when the broker answers and every worker waits for deliveries.
+        """Start the broker and the workers; return when every worker waits for deliveries.
 
-        workers: how many processes take deliveries. broker: its URL, or "embedded"; by default
-        CELERY_BROKER_URL, or the embedded one without it. worker: the module of their Celery app.
-        environment: variables for the workers, such as WORK_SECONDS.
-        Raises RuntimeError when something does not start.
+        workers: number of worker processes. broker: its URL, or "embedded"; by default
+        CELERY_BROKER_URL, or the embedded broker if that is unset. worker: the module of the
+        workers' Celery app. environment: variables for the workers, such as WORK_SECONDS.
+        Raises RuntimeError when the broker or a worker does not start.
         """
         if workers < 0:
-            raise ValueError(f"workers={workers}: there cannot be fewer than none")
-        self.url = broker or users_own()[0] or EMBEDDED
+            raise ValueError(f"workers={workers}: must be 0 or more")
+        self.url = broker or users_variables()[0] or EMBEDDED
         self._worker = worker
-        # On a broker that is not ours, what an earlier queue has left is not to be mixed in.
+        # A broker that is not ours may still hold deliveries of an earlier queue: use another name.
         self.name = f"deliveries-{secrets.token_hex(4)}"
         self.broker: Valkey | None = None
         self.workers: list[Program] = []
@@ -80,10 +80,10 @@ class Queue:
             if self.url == EMBEDDED:
                 self.broker = Valkey(self._programs, self._folder / "broker")
                 self.url = self.broker.url
-            words = self.url, self.name
-            _before[words] = said()
-            ending.callback(give_back, words)
-            say(words)
+            variables = self.url, self.name
+            _before[variables] = current_variables()
+            ending.callback(restore_variables, variables)
+            set_variables(variables)
             self._environment = {
                 **{name: str(value) for name, value in environment.items()},
                 BROKER: self.url,
@@ -105,7 +105,7 @@ class Queue:
             progress.show(ready)
 
     def _started(self, number: int) -> Iterator[int]:
-        """Start workers side by side; yield how many are ready, as they become so."""
+        """Start workers side by side; yield the number of ready workers each time it grows."""
         begun = [self._start_worker() for _ in range(number)]
         for ready, worker in enumerate(begun, 1):
             worker.until(functools.partial(worker.said, " ready."), READY_WITHIN, "ready")
@@ -118,22 +118,23 @@ class Queue:
             sys.executable, "-m", "celery", f"--workdir={os.getcwd()}", "-A", self._worker,
             "worker", "--loglevel=info",
             "--concurrency=1", f"--hostname={name}@%h", f"--include={queue_worker.__name__}",
-            # Workers of one notebook need not know of each other; asking takes them a second.
+            # Workers of one notebook need not know each other; finding out takes them a second.
             "--without-gossip", "--without-mingle", "--without-heartbeat",
         ]  # fmt: skip
         return self._programs.start(name, command, self._environment)
 
     @functools.cached_property
     def effects(self) -> Effects:
-        """What the deliveries of the webhook service have brought about."""
+        """The effects of the webhook service's deliveries."""
         from webhooks.effects import Effects
 
         return Effects(self._environment["EFFECTS_DATABASE"])
 
     def replay(self, delivery: str) -> None:
-        """Hand a delivery that was set aside over once more, with all its attempts.
+        """Queue a delivery again that was set aside, with all its attempts.
 
-        Raises KeyError when it does not lie aside, QueueUnavailable when the broker is away.
+        delivery: its id. Raises KeyError when it is not set aside, QueueUnavailable when the
+        broker is away.
         """
         from webhooks.queue import publish
 
@@ -142,7 +143,7 @@ class Queue:
         self.effects.forget(aside)
 
     def stop(self) -> None:
-        """End the workers and the broker at once; the queue is gone, with what was in it."""
+        """End the workers and the broker at once, and delete the queue with its deliveries."""
         if self._finalizer.alive and self.broker is None:
             with contextlib.suppress(Exception):  # the broker is not ours, and may be away
                 self._delete()
@@ -170,38 +171,41 @@ class Queue:
         return table(f"queue {self.name}", ["", "process", ""], rows)
 
 
-def said() -> Said:
-    """What the environment says of a broker and a queue."""
+def current_variables() -> Variables:
+    """Return the broker's URL and the queue's name from the environment."""
     return os.environ.get(BROKER), os.environ.get(NAME)
 
 
-def say(words: Said) -> None:
-    for name, value in zip((BROKER, NAME), words, strict=True):
+def set_variables(variables: Variables) -> None:
+    for name, value in zip((BROKER, NAME), variables, strict=True):
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
 
 
-def users_own() -> Said:
-    """What the user has said, before any queue or since."""
-    words = said()
-    while words in _before:
-        words = _before[words]
-    return words
+def users_variables() -> Variables:
+    """Return the variables that the user has set, before any queue or since."""
+    variables = current_variables()
+    while variables in _before:
+        variables = _before[variables]
+    return variables
 
 
-def give_back(words: Said) -> None:
-    """Say again what was said before a queue, unless something newer has been said."""
-    before = _before.pop(words)
+def restore_variables(variables: Variables) -> None:
+    """Restore the variables that a queue replaced, unless they have been set anew since."""
+    before = _before.pop(variables)
     for newer, earlier in _before.items():
-        if earlier == words:
+        if earlier == variables:
             _before[newer] = before
-    if said() == words:
-        say(before)
+    if current_variables() == variables:
+        set_variables(before)
 
 
 def ended_at(programs: Programs, worker: str) -> float | None:
-    """When a worker, by Celery's name for it, has ended; None while it has not."""
+    """Return when a worker ended (`perf_counter`); None while it runs.
+
+    worker: Celery's name of it.
+    """
     program = programs.get(worker.partition("@")[0])
     return program.ended_at if program is not None and program.ended else None

@@ -1,4 +1,4 @@
-"""Programs that end with this process: a broker, its workers. Each may be killed or frozen."""
+"""Programs that end with this process: a broker and workers. Each can be killed or frozen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINES_KEPT = 1000
 
 
 class Program:
-    """A broker or a worker: a process of its own, with what it has started."""
+    """A broker or a worker: a process with its own children."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -44,7 +44,11 @@ class Program:
         return self.exit_code is not None
 
     def until(self, settled: Callable[[], bool], timeout: float, what: str) -> None:
-        """Wait until the program has come so far; raise RuntimeError with its last lines if not."""
+        """Wait until `settled()` holds.
+
+        timeout: seconds. what: the awaited state, for the error. Raises RuntimeError, with the
+        program's last lines, when it ends or the time is over first.
+        """
         with self.moved:
             if self.moved.wait_for(lambda: settled() or self.ended, timeout) and settled():
                 return
@@ -52,26 +56,26 @@ class Program:
         raise RuntimeError("\n".join([f"{self.name}: {end}", *list(self.log)[-10:]]))
 
     def said(self, what: str) -> bool:
-        """Whether one of its lines holds this."""
+        """Return whether one of its lines contains this text."""
         return any(what in line for line in list(self.log))
 
     def kill(self) -> None:
-        """End it at once, as the system does when memory runs out (SIGKILL)."""
+        """Kill the program, as the system does when memory runs out (SIGKILL)."""
         self._signal("SIGKILL")
         self.until(lambda: self.ended, READY_WITHIN, "killed")
 
     def freeze(self) -> None:
-        """Let it stand still, connections open, until `thaw` (SIGSTOP)."""
+        """Suspend the program, its connections open, until `thaw` (SIGSTOP)."""
         self._signal("SIGSTOP")
 
     def thaw(self) -> None:
-        """Let it go on where `freeze` has stopped it (SIGCONT)."""
+        """Resume the program after `freeze` (SIGCONT)."""
         self._signal("SIGCONT")
 
     def stop(self, timeout: float = 30) -> None:
-        """Let it finish what it is at, then end (SIGTERM).
+        """Ask the program to finish its current work and end (SIGTERM).
 
-        timeout: seconds. Raises RuntimeError when it has not ended by then.
+        timeout: seconds. Raises RuntimeError when the program has not ended by then.
         """
         os.kill(self.pid, signal.SIGTERM)
         self.until(lambda: self.ended, timeout, "ended")
@@ -80,7 +84,7 @@ class Program:
         if self.ended:
             raise RuntimeError(f"{self.name} has ended; there is nothing to signal")
         if sys.platform == "win32":
-            raise RuntimeError(f"{name} needs Linux or macOS: {self.name} goes on")
+            raise RuntimeError(f"{name} needs Linux or macOS: {self.name} still runs")
         os.killpg(self.pid, signal.Signals[name])
 
     def __repr__(self) -> str:
@@ -89,9 +93,9 @@ class Program:
 
 
 class Programs(dict[str, Program]):
-    """Programs by name, under one supervisor, which ends them all with this process.
+    """Programs by name, under one supervisor that ends them all with this process.
 
-    folder: where they run; it is removed with them.
+    folder: their working directory; it is removed with them.
     """
 
     def __init__(self, folder: str) -> None:
@@ -111,7 +115,11 @@ class Programs(dict[str, Program]):
                 self[news.pop("name")].learn(news)
 
     def start(self, name: str, command: list[str], environment: dict[str, str]) -> Program:
-        """Run a program. Raises RuntimeError when it does not start."""
+        """Start a program.
+
+        environment: variables beside those of this process. Raises RuntimeError when the program
+        does not start.
+        """
         program = self[name] = Program(name)
         order = {"name": name, "command": command, "environment": environment}
         self._supervisor.tell(json.dumps(order).encode() + b"\n")
@@ -119,6 +127,6 @@ class Programs(dict[str, Program]):
         return program
 
     def end(self) -> None:
-        """Kill them all, and remove their folder."""
+        """Kill all programs, and remove their folder."""
         self._supervisor.let_go()
         self._supervisor.process.wait()

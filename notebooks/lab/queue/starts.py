@@ -1,4 +1,4 @@
-"""Enters what workers tell of a message into its trace: each start is a task of its own."""
+"""Enters workers' stamps of a message into its trace: each start is a task of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..traces.ledger import Page, page_of
 
 @dataclass
 class Message:
-    """What is known of one message.
+    """One message and its starts.
 
-    awaited: the task that its next start will be, where one is announced. tasks: the task of each
-    start. open: the worker of each start whose end is not known.
+    awaited: the key of the task that the next start will be, if it is announced. tasks: the key
+    of each start's task. open: the worker of each start whose end is not known.
     """
 
     awaited: str | None
@@ -27,7 +27,7 @@ class Message:
 class Starts:
     """The starts of every message, however often it is given to a worker.
 
-    ended_at: tells when the worker of a name has ended; None while it has not.
+    ended_at: returns when a worker, given by name, ended; None while it runs.
     """
 
     def __init__(self, ended_at: Callable[[str], float | None]) -> None:
@@ -36,7 +36,7 @@ class Starts:
         self._turn = threading.Lock()
 
     def enter(self, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
-        """Enter a stamp of a worker, `begun` or `ended`, of the message with this key."""
+        """Enter a worker's stamp, `begun` or `ended`, of the message with this key."""
         page = page_of(trace_id)
         if page is not None:
             with self._turn:
@@ -57,7 +57,7 @@ class Starts:
         if message.awaited is None:
             page.added(task, name, "queue", at)
         page.started(task, at, where)
-        # Whoever had the message before has not told of an end: that start was lost.
+        # The worker that had the message before has sent no end: that start was lost.
         for lost, before in message.open.items():
             page.gone(message.tasks[lost], self._ended_at(before) or at, None)
         message.awaited, message.name = None, name

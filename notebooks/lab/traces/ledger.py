@@ -1,6 +1,6 @@
-"""Enters what is seen of requests into their traces, as it happens.
+"""Enters stamps into the traces of their requests, as they happen.
 
-Each stamp is entered without a lock, by the thread that has seen it. Readers take no lock either,
+Each stamp is entered without a lock, by the thread that took it. Readers take no lock either,
 so order matters: assign the field that marks the end last.
 """
 
@@ -14,7 +14,7 @@ from .waiting import wake
 
 
 class Ledger:
-    """Keeps the traces of one server; of many, the newest `limit`."""
+    """The traces of one server: the newest `limit` of them."""
 
     def __init__(self, limit: int = 100_000) -> None:
         self.limit = limit
@@ -28,7 +28,7 @@ class Ledger:
         return Traces(self._traces.values())
 
     def open(self, trace: Trace) -> Trace:
-        """Take up a request that is about to be sent."""
+        """Enter a request that is about to be sent."""
         trace.unseen = self._missing
         self._traces[trace.id] = trace
         if len(self._traces) > self.limit:
@@ -36,16 +36,20 @@ class Ledger:
         return trace
 
     def open_page(self, trace_id: str, received: float, method: str, path: str) -> Page:
-        """Take up a request that a server has received, from whichever client."""
+        """Enter a request that a server has received, from any client; return its page.
+
+        received: seconds on `time.perf_counter`.
+        """
         trace = self._traces.get(trace_id) or self.open(Trace(trace_id, sent=received))
         trace.method, trace.path = method, path
         trace.received = received - trace.sent
         return Page(self, trace)
 
     def enter(self, trace_id: str, stamp: str, *seen: object) -> None:
-        """Enter what another process has seen: the method of a page, and its arguments.
+        """Enter a stamp from another process.
 
-        Stamps for a request that is no longer kept are dropped.
+        stamp: "received", or the method of a page; seen: its arguments. A stamp for a request
+        whose trace is no longer kept is dropped.
         """
         if stamp == "received":
             self.open_page(trace_id, *seen)  # type: ignore[arg-type]
@@ -53,25 +57,34 @@ class Ledger:
             getattr(page, stamp)(*seen)
 
     def page(self, trace_id: str) -> Page | None:
-        """The page of a request; None when its trace is not kept, or no longer."""
+        """Return the page of a request; None when its trace is not, or no longer, kept."""
         trace = self._traces.get(trace_id)
         return None if trace is None else Page(self, trace)
 
     def miss_stamps(self, why: str) -> None:
-        """Say so of each request that is not over, and of those to come."""
+        """Mark open requests, and those to come, as missing stamps.
+
+        why: the reason, in words.
+        """
         self._missing = why
         for trace in self.traces:
             if not trace.settled:
                 trace.unseen = why
 
     def ending(self, what: str, moment: float) -> None:
-        """The server is told to end, or ends; entered for each request that is not over."""
+        """Enter an order to the server to end, or its exit, for each request that is not over.
+
+        what: the signal's name, or "exit". moment: seconds on `time.perf_counter`.
+        """
         for trace in self.traces:
             if trace.ending or not trace.settled:
                 trace.ending += ((what, moment - trace.sent),)
 
     def close(self, moment: float) -> None:
-        """The server has ended: what is open now can no longer end, but for a queue's work."""
+        """Enter the server's exit: its open tasks can no longer end, except those of a queue.
+
+        moment: seconds on `time.perf_counter`.
+        """
         self.ending("exit", moment)
         for trace in self.traces:
             if not trace.settled:
@@ -83,28 +96,28 @@ class Ledger:
         wake()
 
     def task(self, trace: Trace, key: str) -> Task:
-        """The task of a request that its stamps name so; a new one at its first stamp."""
+        """Return the task of a request that stamps call `key`; a new one at its first stamp."""
         task = self._tasks.get((trace.id, key))
         if task is not None:
             return task
         task = Task(runner="?")  # until it is announced
         if trace.id in self._traces:
-            # Two processes may tell of it at once.
-            found = self._tasks.setdefault((trace.id, key), task)
-            if found is not task:
-                return found
+            # Two processes may send its first stamps at once.
+            known = self._tasks.setdefault((trace.id, key), task)
+            if known is not task:
+                return known
             trace.tasks.append(task)
         return task
 
     def forget(self, trace: Trace, key: str, task: Task) -> None:
-        """Await no more stamps of a task that is over."""
-        # Of work in another process, either side may tell of it last.
+        """Stop keeping the key of a task that is over: no more stamps of it will come."""
+        # The last stamp of work in another process may come from either side.
         alone = task.runner not in ("process", "queue")
         if alone and task.added is not None and task.finished is not None:
             self._tasks.pop((trace.id, key), None)
 
     def _drop_oldest(self) -> None:
-        with contextlib.suppress(RuntimeError):  # another thread is at it
+        with contextlib.suppress(RuntimeError):  # another thread is doing it
             oldest = next(iter(self._traces))
             self._traces.pop(oldest, None)
             for key in [key for key in self._tasks.copy() if key[0] == oldest]:
@@ -112,7 +125,7 @@ class Ledger:
 
 
 class Page:
-    """Enters what is seen of one request: the stamps of the observer's `Page`, into its trace."""
+    """The page of one request: enters the stamps of the observer's `Page` into its trace."""
 
     __slots__ = ("_ledger", "_trace")
 
@@ -173,12 +186,18 @@ _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
 def miss_stamps(why: str) -> None:
-    """Say of each request that is not over that its stamps may be missing from now on."""
+    """Mark the open requests of all ledgers as missing stamps from now on.
+
+    why: the reason, in words.
+    """
     for ledger in list(_ledgers):
         ledger.miss_stamps(why)
     wake()
 
 
 def page_of(trace_id: str) -> Page | None:
-    """The page of a request in whichever ledger has it: a queue's workers outlive the server."""
+    """Return the page of a request from the ledger that has it, or None.
+
+    A queue's workers outlive the server, so any ledger may have it.
+    """
     return next(filter(None, (ledger.page(trace_id) for ledger in list(_ledgers))), None)

@@ -1,4 +1,4 @@
-"""What is known of a request: its answer, the work behind it, and when each began and ended.
+"""The model of a request: its answer, the work behind it, and when each began and ended.
 
 Every moment is in seconds after the request was sent. ``Trace.sent`` itself stands on the
 machine's monotonic clock, which all processes of one host share.
@@ -44,7 +44,7 @@ class Task:
     name: the function's. runner: what runs it: background, thread, executor, process, create_task,
     queue. where: the loop, or the thread or process by its number, once it has started.
     added: it was announced (`add_task`, `start`, `submit` was called).
-    queued: it began to wait for its turn, after those before it; None where nothing is waited for.
+    queued: it began to wait for its turn; None if its runner has no queue.
     started: its function begins, on its own thread: after `added` and `queued`.
     finished: its function has ended, by return or by raising.
     gone: it can no longer begin or end: it was refused, or its process ended; None when it ran.
@@ -63,7 +63,7 @@ class Task:
 
     @property
     def open(self) -> bool:
-        """Whether it may still begin or end."""
+        """Whether the task may still begin or end."""
         return self.finished is None and self.gone is None
 
     @property
@@ -129,7 +129,7 @@ class Trace:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more can be seen: the server's call is over and no task is open."""
+        """Whether nothing more can be seen: the server's call has returned and no task is open."""
         if self.unseen is not None:
             return True
         over = self.returned is not None or self.gone is not None
@@ -137,12 +137,12 @@ class Trace:
 
     @property
     def started(self) -> float | None:
-        """When the first of its work began."""
+        """When its first task began."""
         return min((task.started for task in self.tasks if task.started is not None), default=None)
 
     @property
     def finished(self) -> float | None:
-        """When the last of its work ended; `responded` when it left none; None if work was lost."""
+        """When its last task ended; `responded` if it left no task; None if a task was lost."""
         lost = (task for task in self.tasks if task.state == "lost")
         if not self.settled or not all(self._begun_again(task) for task in lost):
             return None
@@ -150,7 +150,7 @@ class Trace:
         return max([*ends, *([] if self.responded is None else [self.responded])], default=None)
 
     def _begun_again(self, lost: Task) -> bool:
-        """Whether a queue has given a dead worker's work to another."""
+        """Return whether a queue has given a dead worker's task to another worker."""
         return lost.runner == "queue" and any(
             task.runner == "queue" and task.added is not None and task.added >= (lost.gone or 0)
             for task in self.tasks
@@ -166,7 +166,7 @@ class Trace:
         return self
 
     def missing(self) -> str:
-        """What this request still waits for."""
+        """Return what this request still waits for, in words."""
         still_open = [str(task) for task in self.tasks if task.open]
         if still_open:
             return ", ".join(still_open)
@@ -194,12 +194,12 @@ class Trace:
 
 
 class Traces(list[Trace]):
-    """Many requests, in the order in which they were sent."""
+    """Many requests, in the order of sending."""
 
     def wait(self, timeout: float = 30) -> Self:
         """Wait until the work behind every request is over.
 
-        timeout: seconds for all of them together. Raises TimeoutError, naming what is open.
+        timeout: seconds for all of them together. Raises TimeoutError, which names the open tasks.
         """
         if not self or self[0]._until(lambda: all(trace.settled for trace in self), timeout):
             return self
@@ -212,7 +212,8 @@ class Traces(list[Trace]):
     def wait_started(self, timeout: float = 30) -> Self:
         """Wait until work has begun behind every request.
 
-        timeout: seconds for all of them together. Raises TimeoutError, naming one without.
+        timeout: seconds for all of them together. Raises TimeoutError, which names a request
+        without any.
         """
         begun = lambda: all(trace.started is not None for trace in self)  # noqa: E731
         if not self or self[0]._until(begun, timeout):
@@ -226,14 +227,14 @@ class Traces(list[Trace]):
         return [task for trace in self for task in trace.tasks]
 
     def frame(self) -> pd.DataFrame:
-        """One row per request; all moments in seconds after sending."""
+        """Return one row per request; all moments in seconds after sending."""
         import pandas as pd
 
         rows = [[getattr(trace, name) for name in REQUEST] + [len(trace.tasks)] for trace in self]
         return pd.DataFrame(rows, columns=[*REQUEST, "tasks"])
 
     def task_frame(self) -> pd.DataFrame:
-        """One row per task; all moments in seconds after its request was sent."""
+        """Return one row per task; all moments in seconds after its request was sent."""
         import pandas as pd
 
         rows = [
@@ -244,13 +245,13 @@ class Traces(list[Trace]):
         return pd.DataFrame(rows, columns=["request", *TASK])
 
     def save(self, path: str | Path) -> None:
-        """Write the traces to a JSON file, a line for each, so that they load again equal."""
+        """Write the traces to a JSON file, one per line; `load` gives equal ones back."""
         lines = ",\n".join(json.dumps(_plain(trace), separators=(",", ":")) for trace in self)
         Path(path).write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read traces that `save` wrote. Raises ValueError when the file holds something else."""
+        """Read the traces that `save` wrote. Raises ValueError for any other file."""
         try:
             return cls(_revived(plain) for plain in json.loads(Path(path).read_bytes()))
         except (TypeError, KeyError, AttributeError, ValueError) as error:
@@ -263,8 +264,8 @@ class Traces(list[Trace]):
     @overload
     def __getitem__(self, index: slice) -> Traces: ...
     def __getitem__(self, index: SupportsIndex | slice) -> Trace | Traces:
-        found = super().__getitem__(index)
-        return Traces(found) if isinstance(found, list) else found
+        item = super().__getitem__(index)
+        return Traces(item) if isinstance(item, list) else item
 
     def _repr_html_(self) -> str:
         shown = 10

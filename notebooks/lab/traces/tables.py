@@ -7,12 +7,12 @@ from html import escape
 
 
 def moment(at: float | None) -> str:
-    """A moment as people read it in a table."""
+    """Return a moment, in seconds, as a table shows it."""
     return "" if at is None else f"{at:.3f}"
 
 
 def table(caption: str, heads: list[str], rows: Iterable[Iterable[str]]) -> str:
-    """A small HTML table."""
+    """Return a small HTML table."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

@@ -1,4 +1,4 @@
-"""Waits until traces hold what is waited for, without a lock that a stamp could meet."""
+"""Waits until a condition on traces holds, without a lock that a stamp could meet."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 Until = Callable[[Callable[[], object], float | None], bool]
 
-# Set while somebody waits: a reader of other processes' stamps then looks for them more often.
+# Set while a thread waits: the reader of other processes' stamps then looks for them more often.
 waited_for = threading.Event()
 
-# One for each that waits: locked while it sleeps, released to wake it.
+# One lock per waiting thread: locked while the thread sleeps, released to wake it.
 _bells: list[threading.Lock] = []
 
 
 def until(settled: Callable[[], object], timeout: float | None) -> bool:
-    """Block until `settled()` holds; False when `timeout` seconds pass first."""
+    """Block until `settled()` holds; return False when `timeout` seconds pass first."""
     end = None if timeout is None else time.monotonic() + timeout
     bell = threading.Lock()
     bell.acquire()
@@ -39,5 +39,5 @@ def wake() -> None:
     """Wake every `until` so that it checks its condition again. Call it after changing a trace."""
     if _bells:
         for bell in tuple(_bells):
-            with contextlib.suppress(RuntimeError):  # it rings already
+            with contextlib.suppress(RuntimeError):  # it is released already
                 bell.release()
