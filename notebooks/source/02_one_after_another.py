@@ -194,7 +194,7 @@ timeline(together)
 
 # %%
 check(
-    one_task=lambda: len(together.wait().tasks) == 1,
+    one_task=lambda: [task.runner for task in together.wait().tasks].count("background") == 1,
     after_the_answer=lambda: together.responded < together.tasks[0].started,
 )
 

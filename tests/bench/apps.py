@@ -35,6 +35,11 @@ async def two_tasks(tasks: BackgroundTasks) -> None:
     tasks.add_task(second)
 
 
+@two.get("/one", status_code=202)
+async def one_task(tasks: BackgroundTasks) -> None:
+    tasks.add_task(first)
+
+
 @two.post("/thread", status_code=202)
 async def thread_first(tasks: BackgroundTasks) -> None:
     thread = threading.Thread(target=first)

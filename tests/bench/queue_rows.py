@@ -67,7 +67,7 @@ def starting(size: float) -> Iterator[Row]:
         assert queue.workers
         waits = []
         for _ in range(max(10, int(200 * size))):
-            (task,) = web.post(PATH, **delivery("push")).wait().tasks
+            *_, task = web.post(PATH, **delivery("push")).wait().tasks
             assert task.started is not None
             assert task.queued is not None
             waits.append(task.started - task.queued)

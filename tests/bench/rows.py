@@ -27,6 +27,7 @@ from lab.traces import Ledger, Trace, Traces
 from webhooks.work import logger
 
 from .apps import empty, two
+from .outside import outside
 from .queue_rows import enqueuing, refusing, starting, working
 from .row import Row
 
@@ -231,6 +232,7 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
         order,
         observer,
         throughput,
+        outside,
         memory,
         drawing,
         schedule,

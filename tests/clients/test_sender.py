@@ -168,7 +168,7 @@ class TestBurst:
         assert all(gap > 0 for gap in gaps)
 
     def test_a_schedule_is_sent_in_its_order(self, serving: Serving) -> None:
-        traces = serving(PLAIN).burst("/echo", [{}] * 3, at=[0.1, 0.0, 0.05])
+        traces = serving(PLAIN).burst("/echo", [{}] * 3, at=[0.6, 0.0, 0.3])
         assert sorted(range(3), key=lambda index: traces[index].sent) == [1, 2, 0]
 
     @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_a_scatter_plots_answered_against_finished():
     axes = drawing.figure.axes[0]
     diagonal, background, reference = axes.lines
     assert to_hex(diagonal.get_color()) == REFERENCE
-    assert background.get_xydata().round(3).tolist() == [[0.206, 0.004]] * 2
+    assert background.get_xydata().round(3).tolist() == [[0.207, 0.004]] * 2
     assert reference.get_ydata().tolist() == [0.1, 0.2]
     assert [to_hex(line.get_markeredgecolor()) for line in (background, reference)] == [
         WAITING, REFERENCE,

@@ -20,6 +20,7 @@ import server
 from lab import Queue, Traces, delivery, serve
 from lab.queue.valkey import valkey_server
 from lab.servers.web import Web
+from lab.traces import Task, Trace
 from webhooks.queue import celery_app
 from webhooks.settings import settings
 
@@ -27,6 +28,11 @@ from ..brokers import valkey
 from ..waiting import alive, until
 
 QUEUE = "/webhook-test/queue"
+
+
+def queued(traces: Trace | Traces) -> list[Task]:
+    """The tasks in the queue, less the call that gives a delivery to the broker."""
+    return [task for task in traces.tasks if task.runner == "queue"]
 
 
 def post(**options: Any) -> httpx.Response:
@@ -119,7 +125,7 @@ def web(queue: Queue) -> Iterator[Web]:
 @pytest.mark.slow
 def test_a_worker_process_does_the_work_after_the_answer(queue: Queue, web: Web) -> None:
     trace = web.post(QUEUE, **delivery("push")).wait()
-    (task,) = trace.tasks
+    (task,) = queued(trace)
     assert trace.status == 202
     assert (task.name, task.runner, task.state) == ("process_and_log_webhook", "queue", "finished")
     assert task.where is not None
@@ -169,7 +175,7 @@ def test_unusual_json_bodies_arrive_unchanged(queue: Queue, web: Web) -> None:
     ):
         sent = web.post(QUEUE, content=body.encode(), headers={"x-github-event": "odd"})
         assert sent.status == 202
-        assert sent.wait().tasks[0].state == "finished"
+        assert queued(sent.wait())[0].state == "finished"
 
 
 @pytest.mark.slow
@@ -183,9 +189,9 @@ def test_a_frozen_broker_gives_503_and_may_still_have_the_delivery(queue: Queue,
     assert pinged.status == 200
     accepted = web.post(QUEUE, **delivery("push")).wait()
     assert accepted.status == 202
-    assert accepted.tasks[0].state == "finished"
+    assert queued(accepted)[0].state == "finished"
     # At least one was written to a connection that the broker read once it went on.
-    assert "finished" in {task.state for task in refused.tasks}
+    assert "finished" in {task.state for task in queued(refused)}
 
 
 @pytest.mark.slow
@@ -199,8 +205,8 @@ def test_a_restarted_broker_has_all_that_it_had_accepted(queue: Queue, web: Web)
     queue.broker.restart()
     queue.workers[0].thaw()
     accepted.wait(60)
-    assert {task.state for task in accepted.tasks} <= {"finished", "lost"}
-    assert all(trace.tasks[-1].state == "finished" for trace in accepted)
+    assert {task.state for task in queued(accepted)} <= {"finished", "lost"}
+    assert all(queued(trace)[-1].state == "finished" for trace in accepted)
 
 
 @pytest.mark.slow
@@ -228,11 +234,11 @@ def test_a_killed_workers_delivery_is_begun_again_and_traced() -> None:
         queue.workers[0].kill()
         queue.add_workers(1)
         trace.wait()
-        assert [(task.name, task.runner, task.state) for task in trace.tasks] == [
+        assert [(task.name, task.runner, task.state) for task in queued(trace)] == [
             ("process_and_log_webhook", "queue", "lost"),
             ("process_and_log_webhook", "queue", "finished"),
         ]
-        lost, again = trace.tasks
+        lost, again = queued(trace)
         assert lost.gone is not None
         assert again.started is not None
         assert lost.gone < again.started
@@ -248,7 +254,7 @@ def test_traces_of_queued_work_continue_when_the_server_is_killed(queue: Queue) 
     web.join()
     assert not any(trace.settled for trace in traces)
     queue.workers[0].thaw()
-    assert {task.state for task in traces.wait().tasks} == {"finished"}
+    assert {task.state for task in queued(traces.wait())} == {"finished"}
 
 
 @pytest.mark.slow
@@ -263,7 +269,7 @@ def test_a_delivery_that_redis_gave_to_a_dying_worker_is_queued_again(
         assert client.rpop(f"{queue.name}:{queue.name}")
     queue.workers[0].thaw()
     for trace in traces:
-        assert [task.state for task in trace.wait(30).tasks][-1] == "finished"
+        assert [task.state for task in queued(trace.wait(30))][-1] == "finished"
 
 
 @pytest.mark.slow
@@ -406,3 +412,24 @@ def family(pid: int) -> list[psutil.Process]:
 
 def folder_of(queue: Queue) -> Path:
     return queue.effects.path.parent / "broker"
+
+
+@pytest.mark.slow
+def test_each_request_of_a_delivery_sent_again_settles_and_tells_the_truth(
+    queue: Queue, web: Web
+) -> None:
+    same = delivery("push")
+    for _ in range(4):
+        trace = web.post(QUEUE, **same).wait(20)
+        assert [task.state for task in queued(trace)] == ["finished"]
+        assert "?" not in [task.name for task in trace.tasks]
+
+
+def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lab.queue.valkey.valkey_server", lambda: "/bin/false")
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(RuntimeError, match="broker: ended with 1"):
+        Queue(broker="embedded")
+    until(lambda: psutil.Process().children(recursive=True) == before)

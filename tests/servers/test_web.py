@@ -2,8 +2,10 @@
 
 import gc
 import inspect
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from fastapi import BackgroundTasks, FastAPI
@@ -253,3 +256,48 @@ def test_when_this_process_is_killed_nothing_of_it_is_left(tmp_path: Path) -> No
     assert len(pids) > 1
     until(lambda: not any(map(alive, pids)))
     assert not listens(port)
+
+
+def test_the_readers_log_has_no_lines_of_the_labs_own_requests(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    web = serving(app_with(nap))
+    web.get("/")
+    assert [record for record in caplog.records if record.name == "httpx"] == []
+    httpx.get(f"{web.url}/missing", trust_env=False)
+    assert [record.name for record in caplog.records if record.name == "httpx"] == ["httpx"]
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_a_taken_port_is_named(on: str, nothing_left: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RuntimeError, match=f"http://127.0.0.1:{port} cannot be had: .*in use"):
+            serve(app_with(nap), on=on, port=port)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_a_host_of_ipv6_alone_serves_there(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.servers.watched_uvicorn.loopback", lambda: "::1")
+    web = serving(app_with(nap))
+    assert web.url.startswith("http://[::1]:")
+    assert web.post("/").wait().tasks[0].state == "finished"
+
+
+def test_a_request_names_its_failed_and_lost_tasks(serving: Serving) -> None:
+    def failing() -> None:
+        raise ValueError("too bad")
+
+    app = FastAPI()
+
+    @app.post("/")
+    async def endpoint(tasks: BackgroundTasks) -> None:
+        tasks.add_task(failing)
+        tasks.add_task(nap)
+
+    trace = serving(app).post("/").wait()
+    assert "failing (failed" in str(trace)
+    assert "nap (never ran)" in str(trace)

@@ -28,8 +28,9 @@ def test_a_tasks_stamps_determine_its_state(task: Task, state: str) -> None:
     assert task.open == (state in {"waiting", "running"})
 
 
-def test_a_request_without_work_is_finished_when_the_response_has_left() -> None:
-    assert over().finished == 0.1
+def test_a_request_is_finished_no_sooner_than_its_call() -> None:
+    assert over().finished == over().returned
+    assert over(Task(started=0.01, finished=0.02)).finished == over().returned
     assert Trace("1", 0.0, responded=0.1).finished is None
 
 

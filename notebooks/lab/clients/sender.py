@@ -174,7 +174,7 @@ def answer(trace: Trace, response: httpx.Response) -> None:
 
 def cut(trace: Trace, error: httpx.TransportError) -> None:
     """Enter into a trace when and how its connection broke."""
-    trace.broken = perf_counter() - trace.sent
+    trace.broken = trace.since(perf_counter())
     trace.error = f"{type(error).__name__}: {error}"
 
 

@@ -6,6 +6,7 @@ small answer.
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
@@ -16,6 +17,9 @@ import httpx
 from ..traces import Trace
 
 current_trace: ContextVar[Trace | None] = ContextVar("lab_current_trace", default=None)
+
+# The lab's own requests are told in traces: the reader's log has lines of the reader's alone.
+logging.getLogger("httpx").addFilter(lambda record: current_trace.get() is None)
 
 
 class Wire:
@@ -53,7 +57,7 @@ class Wire:
         self._between_requests = True
         trace = current_trace.get()
         if trace is not None and data:
-            trace.answered = perf_counter() - trace.sent
+            trace.answered = trace.since(perf_counter())
         return data
 
 

@@ -13,6 +13,9 @@ import sysconfig
 OWN: set[str] = set()
 """Packages that are the reader's wherever they are installed: that of the watched app."""
 
+PASSES_ON = {"anyio", "celery"}
+"""Packages whose functions start work on behalf of whoever calls them, as asyncio's do."""
+
 _PATHS = sysconfig.get_paths()
 _LIBRARY = tuple({_PATHS["stdlib"] + os.sep, _PATHS["platstdlib"] + os.sep, "<frozen "})
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -45,6 +48,6 @@ def _readers(file: str) -> bool | None:
             package, _, module = inside.partition(os.sep)
             if package.removesuffix(".py") in OWN:
                 return True
-            passes_on = package == "anyio" or (package, module) == ("starlette", "concurrency.py")
+            passes_on = package in PASSES_ON or (package, module) == ("starlette", "concurrency.py")
             return None if passes_on else False
     return None if file.startswith(_LIBRARY) else True

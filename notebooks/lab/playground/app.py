@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import BackgroundTasks, FastAPI, Query
-from starlette.concurrency import run_in_threadpool
 
 from .choice import Choice, pieces
 from .works import send_to_queue
@@ -26,9 +25,15 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.post("/inline")
-async def inline(choice: Annotated[Choice, Query()]) -> None:
+def inline(choice: Annotated[Choice, Query()]) -> None:
     for work, *arguments in pieces(choice):
-        await (work(*arguments) if choice.is_async else run_in_threadpool(work, *arguments))
+        work(*arguments)
+
+
+@app.post("/inline/async")
+async def inline_async(choice: Annotated[Choice, Query()]) -> None:
+    for work, *arguments in pieces(choice):
+        await work(*arguments)
 
 
 @app.post("/background", status_code=202)

@@ -105,6 +105,12 @@ class Choice(BaseModel, frozen=True):
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(WORKS[self.work])
 
+    @property
+    def path(self) -> str:
+        """The endpoint that does it."""
+        asynchronous = self.hand_over == "inline" and self.is_async
+        return f"/{self.hand_over}{'/async' if asynchronous else ''}"
+
     def __str__(self) -> str:
         failing = f", task {self.failing} fails" if self.failing else ""
         requests = "1 request" if self.at_once == 1 else f"{self.at_once} requests at once"

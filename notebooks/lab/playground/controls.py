@@ -91,7 +91,7 @@ class Run:
     def _send(self) -> None:
         with contextlib.suppress(RuntimeError):  # stopped before this one was sent
             self._web.post(
-                f"/{self.choice.hand_over}",
+                self.choice.path,
                 params=self.choice.model_dump(),
                 # Each caller has a connection of its own, which a failing task may cut.
                 headers={"connection": "close"},

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, BinaryIO
 
 from ..lifeline import Child
@@ -101,12 +102,13 @@ class Programs(dict[str, Program]):
     def __init__(self, folder: str) -> None:
         self._supervisor = Child("lab.queue.supervisor", folder, stdout=subprocess.PIPE)
         self.pid = self._supervisor.pid
-        threading.Thread(
+        self._listener = threading.Thread(
             target=self._listen,
             args=(self._supervisor.process.stdout,),
             name="lab programs",
             daemon=True,
-        ).start()
+        )
+        self._listener.start()
 
     def _listen(self, lines: BinaryIO) -> None:
         with lines:
@@ -130,3 +132,7 @@ class Programs(dict[str, Program]):
         """Kill all programs, and remove their folder."""
         self._supervisor.let_go()
         self._supervisor.process.wait()
+        self._listener.join()
+        for program in self.values():
+            if not program.ended:  # the supervisor has ended before it could say so
+                program.learn({"exit": -9, "at": perf_counter()})

@@ -32,7 +32,7 @@ class InOwnProcess:
     place = "process"
 
     def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
-        self.port = 0
+        self.url = ""
         self.until = until
         self._ledger = ledger
         self._signals_taken = 0
@@ -45,7 +45,7 @@ class InOwnProcess:
         self._ended = threading.Event()
         threading.Thread(target=self._attend, name="lab server", daemon=True).start()
         self._child.tell(pickle.dumps(order))
-        if not until(lambda: self.port or self._failure, START_TIMEOUT):
+        if not until(lambda: self.url or self._failure, START_TIMEOUT):
             self._failure = f"not ready after {START_TIMEOUT:g} s"
             self._child.process.kill()
         if self._failure:
@@ -56,7 +56,7 @@ class InOwnProcess:
         if what == "taken":
             self._signals_taken += 1
         elif what == "up":
-            (self.port,) = told
+            (self.url,) = told
         else:
             (self._failure,) = told
         wake()
@@ -67,7 +67,7 @@ class InOwnProcess:
         end_group(self.pid)
         self.collector.close()
         self._ledger.close(moment)
-        if not self.port and not self._failure:
+        if not self.url and not self._failure:
             self._failure = f"the server's process ended with {self.exit_code} before it was ready"
         self._child.let_go()
         self._ended.set()

@@ -33,7 +33,7 @@ class InThread:
             except Exception as error:
                 raise RuntimeError(why_not(error)) from error
             app = imported
-        self.port = 0
+        self.url = ""
         self.pid = os.getpid()
         self.until = until
         self._ready = threading.Event()
@@ -43,7 +43,7 @@ class InThread:
             app, ledger.open_page, self.collector.reporter, settings, self._up
         )
         self._start()
-        if self.port == 0:
+        if not self.url:
             self.collector.close()
             late = TimeoutError(f"not ready after {START_TIMEOUT:g} s")
             cause = self._server.probed.startup_error or self._failure or late
@@ -56,8 +56,8 @@ class InThread:
         self._thread.start()
         self._ready.wait(START_TIMEOUT)
 
-    def _up(self, port: int) -> None:
-        self.port = port
+    def _up(self, url: str) -> None:
+        self.url = url
         self._ready.set()
 
     def _run(self) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
             report.open_page,
             report,
             order["settings"],
-            lambda port: report.control("up", port),
+            lambda url: report.control("up", url),
         )
     except Exception as error:
         report.control("failed", why_not(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ from ..observer.transport import Reporter
 
 PROBE = "/.lab/probe"
 DEFAULTS: dict[str, Any] = {
-    "host": "127.0.0.1",
     # A socket bound by hand, without its protocol given, would add 40 ms to every answer.
     "port": 0,
     "loop": "asyncio",
@@ -48,7 +48,7 @@ class Probed:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server for a watched app; calls `on_ready` when it listens."""
+    """uvicorn's server for a watched app; calls `on_ready` with its URL when it listens."""
 
     def __init__(
         self,
@@ -56,16 +56,30 @@ class Server(uvicorn.Server):
         open_page: OpenPage,
         reporter: Reporter,
         settings: dict[str, Any],
-        on_ready: Callable[[int], None],
+        on_ready: Callable[[str], None],
     ) -> None:
         self.probed = Probed(Watched(app, open_page, reporter))
         self.reporter = reporter
         self._on_ready = on_ready
-        super().__init__(uvicorn.Config(self.probed, **{**DEFAULTS, **settings}))
+        settings = {"host": loopback(), **DEFAULTS, **settings}
+        super().__init__(uvicorn.Config(self.probed, **settings))
 
     async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self._on_ready(self.servers[0].sockets[0].getsockname()[1])
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            self._tell_of_address()
+            raise
+        host, port, *_ = self.servers[0].sockets[0].getsockname()
+        self._on_ready(url_of(host, port))
+
+    def _tell_of_address(self) -> None:
+        """uvicorn only logs that an address cannot be had; keep why as what ended the start."""
+        host, port = self.config.host, self.config.port
+        try:
+            socket.create_server((host, port), family=family_of(host)).close()
+        except OSError as error:
+            self.probed.startup_error = OSError(f"{url_of(host, port)} cannot be had: {error}")
 
     def why_not(self, error: BaseException) -> str:
         """Why the server did not start."""
@@ -74,3 +88,23 @@ class Server(uvicorn.Server):
 
 def why_not(cause: BaseException) -> str:
     return f"the app did not start: {type(cause).__name__}: {cause}"
+
+
+def loopback() -> str:
+    """This host's own address: 127.0.0.1, or ::1 where there is IPv6 alone."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 0))
+        except OSError:
+            return "::1"
+    return "127.0.0.1"
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a server that listens on an address, or on all, can be reached from here."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -42,7 +42,7 @@ class Ledger:
         """
         trace = self._traces.get(trace_id) or self.open(Trace(trace_id, sent=received))
         trace.method, trace.path = method, path
-        trace.received = received - trace.sent
+        trace.received = trace.since(received)
         return Page(self, trace)
 
     def enter(self, trace_id: str, stamp: str, *seen: object) -> None:
@@ -78,7 +78,7 @@ class Ledger:
         """
         for trace in self.traces:
             if trace.ending or not trace.settled:
-                trace.ending += ((what, moment - trace.sent),)
+                trace.ending += ((what, trace.since(moment)),)
 
     def close(self, moment: float) -> None:
         """Enter the server's exit: its open tasks can no longer end, except those of a queue.
@@ -88,7 +88,7 @@ class Ledger:
         self.ending("exit", moment)
         for trace in self.traces:
             if not trace.settled:
-                gone = moment - trace.sent
+                gone = trace.since(moment)
                 for task in trace.tasks:
                     if task.open and task.runner != "queue":
                         task.gone = gone
@@ -137,11 +137,11 @@ class Page:
         self._trace.status = code
 
     def responded(self, at: float) -> None:
-        self._trace.responded = at - self._trace.sent
+        self._trace.responded = self._trace.since(at)
 
     def returned(self, at: float) -> None:
         trace = self._trace
-        returned = at - trace.sent
+        returned = trace.since(at)
         for task in trace.tasks:
             if task.runner == "background" and task.started is None:
                 task.gone = returned
@@ -154,23 +154,23 @@ class Page:
     def added(self, key: str, name: str, runner: str, at: float) -> None:
         task = self._ledger.task(self._trace, key)
         task.name, task.runner = name, runner
-        task.added = at - self._trace.sent
+        task.added = self._trace.since(at)
         self._ledger.forget(self._trace, key, task)
 
     def queued(self, key: str, at: float) -> None:
-        self._ledger.task(self._trace, key).queued = at - self._trace.sent
+        self._ledger.task(self._trace, key).queued = self._trace.since(at)
 
     def started(self, key: str, at: float, where: str) -> None:
         task = self._ledger.task(self._trace, key)
         task.where = where
-        task.started = at - self._trace.sent
+        task.started = self._trace.since(at)
         wake()
 
     def finished(self, key: str, at: float, error: str | None) -> None:
         task = self._ledger.task(self._trace, key)
         if error is not None:
             task.error = error
-        task.finished = at - self._trace.sent
+        task.finished = self._trace.since(at)
         self._ledger.forget(self._trace, key, task)
         wake()
 
@@ -178,7 +178,7 @@ class Page:
         task = self._ledger.task(self._trace, key)
         if error is not None:
             task.error = error
-        task.gone = at - self._trace.sent
+        task.gone = self._trace.since(at)
         wake()
 
 

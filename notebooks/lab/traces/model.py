@@ -127,6 +127,10 @@ class Trace:
     unseen: str | None = None
     _until: Until = field(default=until, compare=False, repr=False)
 
+    def since(self, at: float) -> float:
+        """A moment on `perf_counter` in seconds after `sent`, to a tenth of a microsecond."""
+        return round(at - self.sent, 7)
+
     @property
     def settled(self) -> bool:
         """Whether nothing more can be seen: the server's call has returned and no task is open."""
@@ -142,12 +146,12 @@ class Trace:
 
     @property
     def finished(self) -> float | None:
-        """When its last task ended; `responded` if it left no task; None if a task was lost."""
+        """When the last of its work ended, and the app's call with it; None if work was lost."""
         lost = (task for task in self.tasks if task.state == "lost")
         if not self.settled or not all(self._begun_again(task) for task in lost):
             return None
-        ends = [task.finished for task in self.tasks if task.finished is not None]
-        return max([*ends, *([] if self.responded is None else [self.responded])], default=None)
+        moments = [*(task.finished for task in self.tasks), self.responded, self.returned]
+        return max((at for at in moments if at is not None), default=None)
 
     def _begun_again(self, lost: Task) -> bool:
         """Return whether a queue has given a dead worker's task to another worker."""
