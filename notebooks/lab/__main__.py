@@ -123,7 +123,7 @@ def write_report(to: Path, again: bool) -> int:
     from .publishing.pages import render
     from .publishing.run import run
 
-    problems = {} if again else run(to, tell=lambda line: print(line, flush=True))
+    problems = {} if again else run(to, say=lambda line: print(line, flush=True))
     try:
         render(to)
     except FileNotFoundError:

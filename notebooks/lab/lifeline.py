@@ -33,11 +33,11 @@ class Child:
         )
         self.pid = self.process.pid
 
-    def tell(self, order: bytes) -> None:
+    def order(self, line: bytes) -> None:
         """Send an order; do nothing if the child has ended."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
-            self.process.stdin.write(order)
+            self.process.stdin.write(line)
             self.process.stdin.flush()
 
     def let_go(self) -> None:

@@ -432,3 +432,12 @@ def test_text_is_measured_shortened_and_spread():
         "0.000 s", "<0.001 s", "0.013 s", "12.000 s",
     ]  # fmt: skip
     assert spread([5, 0, 0.5], 2) == [5, 0, 2]
+
+
+def test_a_request_of_another_client_is_drawn_from_received_on():
+    other = request(Task("work", started=0.2, finished=0.3, added=0.1), answered=None,
+                    received=0.0, responded=0.15)  # fmt: skip
+    drawing = draw_timeline(other)
+    assert "responded at 0.150 s" in drawing.alt
+    assert "answered" not in " ".join(words(drawing))
+    assert drawing.figure.axes[0].get_xlabel() == "seconds after receiving"

@@ -68,7 +68,11 @@ def outcome(port: int, shape: Any) -> tuple[bytes, Any]:
 def ports() -> Iterator[dict[str, int]]:
     servers = {
         place: subprocess.Popen(
-            [sys.executable, "-c", f"import time\n{code}\nimport sys; print(port, flush=True); sys.stdin.read()"],
+            [
+                sys.executable,
+                "-c",
+                f"import time\n{code}\nimport sys; print(port, flush=True); sys.stdin.read()",
+            ],
             cwd=APPS.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

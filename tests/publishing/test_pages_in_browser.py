@@ -28,7 +28,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for lesson in LESSONS:
             name = f"{lesson}.ipynb"
             shutil.copy(folder(language, NOTEBOOKS) / name, folder(language, chosen) / name)
-    assert run(to, chosen, tell=lambda line: None) == {}
+    assert run(to, chosen, say=lambda line: None) == {}
     render(to)
     return to
 

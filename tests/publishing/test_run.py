@@ -77,7 +77,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     build(notebooks)
     (notebooks / "mine.ipynb").write_text("not JSON", encoding="utf-8")
     to = tmp_path_factory.mktemp("report")
-    problems = run(to, notebooks, tell=lambda line: None)
+    problems = run(to, notebooks, say=lambda line: None)
     render(to)
     return to, problems
 

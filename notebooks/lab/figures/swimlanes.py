@@ -55,7 +55,7 @@ def draw_lanes(traces: Trace | Iterable[Trace]) -> Drawing:
     axes.set_xlim(0, span)
     axes.set_ylim(rows - 0.5, -0.5)
     _mark(axes, marks, room / span)
-    seconds_below(axes)
+    seconds_below(axes, requests)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     return Drawing(figure, lanes_in_words(requests))

@@ -84,7 +84,7 @@ def _labelled(requests: Traces, now: float) -> Drawing:
         inward = at / span * room + text_width("responded", 7) > room
         label(axes, "responded", (at, -0.5), 0, 4, color=WAITING, fontsize=7, va="bottom",
               ha="right" if inward else "left")  # fmt: skip
-    seconds_below(axes)
+    seconds_below(axes, requests)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     note(figure, floor_of(requests))
@@ -92,9 +92,10 @@ def _labelled(requests: Traces, now: float) -> Drawing:
 
 
 def _answer(axes: Axes, trace: Trace, row: float, offset: float, now: float) -> tuple[float, float]:
-    label(axes, "answered", (0, row), -8, 0, xycoords=beside(axes), fontsize=9, ha="right")
-    if trace.answered is not None:
-        end, words = trace.answered + offset, in_seconds(trace.answered)
+    name, at = answer_of(trace)
+    label(axes, name, (0, row), -8, 0, xycoords=beside(axes), fontsize=9, ha="right")
+    if at is not None:
+        end, words = at + offset, in_seconds(at)
     elif trace.error is None and trace.gone is None:
         end, words = max(now, offset), "waiting"
         axes.plot(end, row, ">", color=WAITING, ms=7, clip_on=False)
@@ -164,9 +165,17 @@ def beside(axes: Axes) -> tuple[Any, Any]:
     return (axes.transAxes, axes.transData)
 
 
-def seconds_below(axes: Axes) -> None:
+def answer_of(trace: Trace) -> tuple[str, float | None]:
+    """Return what is known of the answer's moment; of another client's, only the server's stamp."""
+    if trace.of_another_client and trace.answered is None:
+        return "responded", trace.responded
+    return "answered", trace.answered
+
+
+def seconds_below(axes: Axes, requests: Traces) -> None:
+    others = all(trace.of_another_client for trace in requests)
     few_ticks(axes.xaxis)
-    axes.set_xlabel("seconds after sending")
+    axes.set_xlabel(f"seconds after {'receiving' if others else 'sending'}")
 
 
 @styled
@@ -206,7 +215,7 @@ def _dense(requests: Traces, now: float) -> Drawing:
             # One path with gaps draws three times as fast as a collection.
             axes.plot(across.ravel(), np.repeat(rows, 3), color=color, lw=thickness,
                       solid_capstyle="butt", rasterized=marks > MANY_MARKS)  # fmt: skip
-    seconds_below(axes)
+    seconds_below(axes, requests)
     alone = len(requests) == 1
     if alone and requests[0].responded is not None:
         axes.axvline(requests[0].responded, color=WAITING, lw=1, ls=(0, (2, 2)))
@@ -253,15 +262,16 @@ def error_name(error: str | None, otherwise: str) -> str:
 
 def timeline_in_words(requests: Traces) -> str:
     """Return the content of a timeline as one sentence."""
-    answers = [trace.answered for trace in requests if trace.answered is not None]
+    name, _ = answer_of(requests[0])
+    answers = [at for trace in requests for _, at in [answer_of(trace)] if at is not None]
     if len(requests) > 1:
         states = Counter(task.state for task in requests.tasks)
-        parts = [f"{len(answers)} answered"]
+        parts = [f"{len(answers)} {name}"]
         if answers:
             parts[0] += f" after {in_seconds(min(answers))} to {in_seconds(max(answers))}"
         parts += [f"{count} tasks {state}" for state, count in states.items()]
         return f"Timeline of {len(requests)} requests: {'; '.join(parts)}"
-    parts = [f"answered at {in_seconds(answers[0])}" if answers else "not answered"]
+    parts = [f"{name} at {in_seconds(answers[0])}" if answers else f"not {name}"]
     tasks = requests.tasks
     parts += [task_in_words(task) for task in tasks[:LABELLED_ROWS]]
     if len(tasks) > LABELLED_ROWS:

@@ -27,7 +27,7 @@ CELL_TIMEOUT = 120
 # Without this the kernel warns, at every start, of a connection that never leaves the machine.
 ENCRYPTED = Config(KernelManager={"transport_encryption": "auto"})
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 def execute(notebook: nbformat.NotebookNode, place: Path) -> str | None:
@@ -66,10 +66,10 @@ def last(begun: list[str]) -> str:
     return f"cell [{len(begun)}] {begun[-1].splitlines()[0]!r}"
 
 
-def run(to: Path, notebooks: Path = NOTEBOOKS, tell: Tell = print) -> dict[str, str]:
+def run(to: Path, notebooks: Path = NOTEBOOKS, say: Say = print) -> dict[str, str]:
     """Run every notebook of every language into `to`/executed; return the problems by notebook.
 
-    tell: is given a line for each. Each is kept as soon as it is over: what an interrupted run has
+    say: is given a line for each. Each is kept as soon as it is over: what an interrupted run has
     done can be rendered.
     """
     executed = to / "executed"
@@ -83,7 +83,7 @@ def run(to: Path, notebooks: Path = NOTEBOOKS, tell: Tell = print) -> dict[str, 
         for path in sorted(folder(language, notebooks).glob("*.ipynb"))
     ]
     for number, (language, path) in enumerate(todo, 1):
-        tell(f"{number} of {len(todo)}: {language}/{path.name}")
+        say(f"{number} of {len(todo)}: {language}/{path.name}")
         try:
             notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
             problem = execute(notebook, path.parent)
@@ -91,7 +91,7 @@ def run(to: Path, notebooks: Path = NOTEBOOKS, tell: Tell = print) -> dict[str, 
             notebook = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
             problem = f"not a notebook: {error}"
         if problem:
-            tell(f"FAILED {language}/{path.name}, {problem}")
+            say(f"FAILED {language}/{path.name}, {problem}")
             problems[f"{language}/{path.stem}"] = problem
         target = executed / language / path.name
         target.parent.mkdir(parents=True, exist_ok=True)

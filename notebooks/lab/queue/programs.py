@@ -124,7 +124,7 @@ class Programs(dict[str, Program]):
         """
         program = self[name] = Program(name)
         order = {"name": name, "command": command, "environment": environment}
-        self._supervisor.tell(json.dumps(order).encode() + b"\n")
+        self._supervisor.order(json.dumps(order).encode() + b"\n")
         program.until(lambda: program.pid > 0, READY_WITHIN, "started")
         return program
 

@@ -44,7 +44,7 @@ class InOwnProcess:
         self.pid = self._child.pid
         self._ended = threading.Event()
         threading.Thread(target=self._attend, name="lab server", daemon=True).start()
-        self._child.tell(pickle.dumps(order))
+        self._child.order(pickle.dumps(order))
         if not until(lambda: self.url or self._failure, START_TIMEOUT):
             self._failure = f"not ready after {START_TIMEOUT:g} s"
             self._child.process.kill()
@@ -83,7 +83,7 @@ class InOwnProcess:
 
     def drain(self) -> None:
         """Take no more requests; end when the work is done."""
-        self._child.tell(STOP)
+        self._child.order(STOP)
 
     def join(self, timeout: float) -> bool:
         return self._ended.wait(timeout)
