@@ -46,10 +46,10 @@ class Task:
     added: it was announced (`add_task`, `start`, `submit` was called).
     queued: it began to wait for its turn; None if its runner has no queue.
     started: its function begins, on its own thread: after `added` and `queued`.
-    finished: its function has ended, by return or by raising; for a task of the event loop, when the
-    loop tells of it, at the end of that turn of the loop.
-    gone: it can no longer begin or end: it was refused, cancelled before its first step or destroyed,
-    or its process ended; None when it ran.
+    finished: its function has ended, by return or by raising; for a task of the event loop, when
+    the loop tells of it, at the end of that turn of the loop.
+    gone: it can no longer begin or end: it was refused, cancelled before its first step or
+    destroyed, or its process ended; None when it ran.
     error: what it raised, as "Class: message".
     """
 
