@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 APPS = Path(__file__).with_name("generated.py")
-ROUNDS = int(os.environ.get("GENERATED_APPS", "60"))
+APPS_GENERATED = int(os.environ.get("GENERATED_APPS", "300"))
 
 sys.path.insert(0, str(APPS.parent))
 import generated  # noqa: E402
@@ -89,7 +89,7 @@ def ports() -> Iterator[dict[str, int]]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @settings(
-    max_examples=ROUNDS,
+    max_examples=APPS_GENERATED,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
