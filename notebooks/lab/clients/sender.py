@@ -8,6 +8,7 @@ import itertools
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
@@ -17,9 +18,12 @@ from ..observer.pages import TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until
+from .connection import Connection
 from .wire import current_trace, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
+PROBE = "/.lab/probe"
+PROBES = 100
 
 _numbers = itertools.count(1)
 
@@ -27,12 +31,14 @@ _numbers = itertools.count(1)
 class Sender:
     """A client of one server that returns a `Trace` of each request."""
 
-    def __init__(self, url: str, ledger: Ledger, until: Until = until) -> None:
+    def __init__(self, url: str, ledger: Ledger, until: Until = until, apart: bool = False) -> None:
+        """Send to `url`. apart: whether its server has another process than the sender."""
         self.url = url
         self.floor: Floor | None = None
         self._ledger = ledger
         self._client = stamping_client(url)
         self._until = until
+        self._apart = apart
 
     def request(self, method: str, path: str, **options: Any) -> Trace:
         """Send one request; return when it is answered. Its work may still go on.
@@ -103,8 +109,52 @@ class Sender:
             raise ValueError(f"at_once={at_once}: at least 1 request must be under way")
         traces = Traces(self._new(method, path) for _ in wanted)
         pairs = list(zip(traces, wanted, strict=True))
-        _run_in_thread(lambda stop: self._send_all(pairs, at, at_once, stop), traces)
+        if at is None and self._apart:
+            _run_in_thread(lambda stop: self._send_from_threads(pairs, at_once, stop), traces)
+        else:
+            _run_in_thread(
+                lambda stop: asyncio.run(self._send_all(pairs, at, at_once, stop)), traces
+            )
         return traces
+
+    def _send_from_threads(
+        self, pairs: list[tuple[Trace, dict[str, Any]]], at_once: int, stop: threading.Event
+    ) -> None:
+        """Send from a thread for each connection, which share their interpreter with no server.
+
+        One loop for all would be slower than the server that it measures.
+        """
+        connections = [Connection(self.url) for _ in range(min(at_once, len(pairs)))]
+        queue = iter(pairs)
+
+        def probe(connection: Connection) -> list[float]:
+            probes = [Trace("", 0.0) for _ in range(max(2, PROBES // len(connections)))]
+            with contextlib.suppress(httpx.TransportError):  # the requests will tell
+                for each in probes:
+                    connection.exchange(each, self._client.build_request("POST", PROBE))
+            return [each.answered for each in probes if each.answered is not None]
+
+        def send(connection: Connection) -> None:
+            for trace, options in queue:
+                if stop.is_set():
+                    break
+                self._ledger.open(trace)
+                tied = self._tied(trace, options)
+                request = self._client.build_request(trace.method, trace.path, **tied)
+                try:
+                    answer(trace, connection.exchange(trace, request))
+                except httpx.TransportError as error:
+                    cut(trace, error)
+            connection.close()
+
+        if not connections:
+            return
+        with ThreadPoolExecutor(len(connections), thread_name_prefix="lab burst") as pool:
+            floor = Floor.of([at for probed in pool.map(probe, connections) for at in probed])
+            for trace, _ in pairs:
+                trace.floor = floor
+            for _ in pool.map(send, connections):
+                pass
 
     async def _send_all(
         self,
@@ -214,7 +264,7 @@ def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> No
 
     def run() -> None:
         try:
-            asyncio.run(main(stop))
+            main(stop)
         except BaseException as error:
             failure.append(error)
 

@@ -9,10 +9,10 @@ from typing import Any
 import anyio.to_thread
 import uvicorn
 
+from ..clients.sender import PROBE
 from ..observer.asgi import App, OpenPage, Receive, Scope, Send, Watched
 from ..observer.transport import Reporter
 
-PROBE = "/.lab/probe"
 DEFAULTS: dict[str, Any] = {
     # A socket bound by hand, without its protocol given, would add 40 ms to every answer.
     "port": 0,

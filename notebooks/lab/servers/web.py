@@ -9,16 +9,14 @@ from typing import Any, Literal
 
 import httpx
 
-from ..clients.sender import Sender
+from ..clients.sender import PROBE, PROBES, Sender
 from ..clients.wire import current_trace
 from ..observer.asgi import App
 from ..traces import Floor, Ledger, Trace, Traces
 from .in_kernel import InKernel
 from .in_process import InOwnProcess
 from .in_thread import InThread
-from .watched_uvicorn import PROBE
 
-PROBES = 100
 PLACES: dict[str, type[InThread] | type[InOwnProcess]] = {
     "thread": InThread,
     "kernel": InKernel,
@@ -34,7 +32,7 @@ class Web(Sender):
     """
 
     def __init__(self, server: InThread | InOwnProcess, ledger: Ledger) -> None:
-        super().__init__(server.url, ledger, server.until)
+        super().__init__(server.url, ledger, server.until, apart=server.place == "process")
         self._server = server
         self._finalizer = weakref.finalize(self, _let_go, server, self._client)
         self._finalizer.atexit = False  # the server's thread or process ends with the kernel
@@ -100,7 +98,7 @@ class Web(Sender):
         if self._server.ended or not self._finalizer.alive:
             raise RuntimeError("this server has ended; start one with serve(app)")
 
-    def _measure_floor(self) -> Floor:
+    def _measure_floor(self) -> Floor | None:
         answered = []
         for method in ["PUT"] + ["POST"] * PROBES:
             probe = Trace("", 0.0)
@@ -108,8 +106,7 @@ class Web(Sender):
             self._client.request(method, PROBE)
             current_trace.reset(token)
             answered.append(probe.answered or 0.0)
-        answered = sorted(answered[1:])
-        return Floor(p50=answered[PROBES // 2], p99=answered[PROBES * 99 // 100])
+        return Floor.of(answered[1:])
 
     def __enter__(self) -> Web:
         return self

@@ -31,6 +31,14 @@ class Floor(NamedTuple):
     p50: float
     p99: float
 
+    @classmethod
+    def of(cls, answered: list[float]) -> Floor | None:
+        """The floor that a number of empty answers make; None without any."""
+        ordered = sorted(answered)
+        if not ordered:
+            return None
+        return cls(ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100])
+
     def __str__(self) -> str:
         return f"noise floor {self.p50 * 1000:.1f} ms (p50), {self.p99 * 1000:.1f} ms (p99)"
 
