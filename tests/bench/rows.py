@@ -30,6 +30,7 @@ from .apps import empty, two
 from .outside import outside
 from .queue_rows import enqueuing, refusing, starting, working
 from .row import Row
+from .spans import spans
 
 LOAD = """
 import json, socket, sys, time
@@ -233,6 +234,7 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
         observer,
         throughput,
         outside,
+        spans,
         memory,
         drawing,
         schedule,
