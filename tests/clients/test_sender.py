@@ -211,6 +211,7 @@ class TestBurst:
         assert {trace.status for trace in traces} == {200}
         assert 5 <= len(traces) == len(received) < 500
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("on", ["thread", "process"])
     def test_a_thousand_requests_all_have_complete_traces(self, serving: Serving, on: str) -> None:
         app = FastAPI()

@@ -62,6 +62,7 @@ def test_hand_over_and_work_either_fit_together_or_raise() -> None:
     assert len(APART) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hand_over", "work"), TOGETHER)
 def test_each_hand_over_runs_each_work_where_it_should(web: Web, hand_over: str, work: str) -> None:
     run = Run(web, Choice(hand_over=hand_over, work=work, seconds=QUICK, at_once=2))
@@ -82,6 +83,7 @@ def test_each_hand_over_runs_each_work_where_it_should(web: Web, hand_over: str,
             assert trace.responded < trace.tasks[0].started  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hand_over", "status", "states"),
     [
@@ -100,6 +102,7 @@ def test_a_failing_task_skips_later_ones_in_the_background_only(
     assert [[task.state for task in trace.tasks] for trace in traces] == [states] * 3
 
 
+@pytest.mark.slow
 def test_a_run_has_its_own_requests_only(web: Web) -> None:
     runs = []
     for tasks in (1, 2):
@@ -122,6 +125,7 @@ def test_traces_grow_while_the_work_runs() -> None:
     assert "1 lost; 2 never ran" in str(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "words"),
     [

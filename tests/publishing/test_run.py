@@ -82,6 +82,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     return to, problems
 
 
+@pytest.mark.slow
 def test_a_notebook_that_fails_is_named_and_the_others_are_there(
     report: tuple[Path, dict[str, str]],
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_notebook_that_fails_is_named_and_the_others_are_there(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_and_their_links_and_anchors_hold(
     report: tuple[Path, dict[str, str]],
 ) -> None:
@@ -116,6 +118,7 @@ def test_pages_load_nothing_and_their_links_and_anchors_hold(
         assert len(set(page.ids)) == len(page.ids)
 
 
+@pytest.mark.slow
 def test_figures_say_what_they_show(report: tuple[Path, dict[str, str]]) -> None:
     for path in report[0].rglob("0*.html"):
         figures = Page(path).figures
@@ -123,6 +126,7 @@ def test_figures_say_what_they_show(report: tuple[Path, dict[str, str]]) -> None
         assert all(alt and alt.startswith("Timeline") for alt in figures)
 
 
+@pytest.mark.slow
 def test_the_first_page_opens_with_the_verdicts_and_shows_where_they_were_measured(
     report: tuple[Path, dict[str, str]],
 ) -> None:
@@ -146,6 +150,7 @@ def test_a_server_looks_as_it_did_and_carries_its_noise_floor(serving: Callable[
     assert metadata == {"noise_floor": {"p50": web.floor.p50, "p99": web.floor.p99}}
 
 
+@pytest.mark.slow
 def test_links_lead_from_page_to_page_and_those_outside_become_text(
     report: tuple[Path, dict[str, str]],
 ) -> None:
@@ -161,6 +166,7 @@ def test_links_lead_from_page_to_page_and_those_outside_become_text(
     assert {"en/01_a.html", "en/02_b.html#2.-Send-one"} <= {*Page(report[0] / "index.html").links}
 
 
+@pytest.mark.slow
 def test_widgets_and_bars_of_progress_are_left_out(report: tuple[Path, dict[str, str]]) -> None:
     html = (report[0] / "en" / "01_a.html").read_text(encoding="utf-8")
     assert "output_widget" not in html
@@ -180,6 +186,7 @@ def test_folders_of_this_machine_are_not_shown() -> None:
         assert FOLDER.sub("", kept) == kept
 
 
+@pytest.mark.slow
 def test_rendering_again_gives_the_same_bytes(report: tuple[Path, dict[str, str]]) -> None:
     before = {path: path.read_bytes() for path in report[0].rglob("*.html")}
     render(report[0])

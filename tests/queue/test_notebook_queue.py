@@ -425,6 +425,7 @@ def test_each_request_of_a_delivery_sent_again_settles_and_tells_the_truth(
         assert "?" not in [task.name for task in trace.tasks]
 
 
+@pytest.mark.slow
 def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

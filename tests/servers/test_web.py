@@ -70,6 +70,7 @@ def nothing_left() -> Iterator[None]:
     until(lambda: there() == before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", PLACES)
 def test_rebinding_the_name_replaces_the_server(on: str, nothing_left: None) -> None:
     web = serve(app_with(nap), on=on)
@@ -82,6 +83,7 @@ def test_rebinding_the_name_replaces_the_server(on: str, nothing_left: None) -> 
     web.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", PLACES)
 def test_nothing_is_left_of_a_server(on: str, nothing_left: None) -> None:
     with serve(app_with(nap), on=on) as web:
@@ -151,6 +153,7 @@ def test_an_importable_app_is_the_modules_own_and_its_state_travels(serving: Ser
     assert task.finished - task.started < before  # or it had slept for the default
 
 
+@pytest.mark.slow
 def test_work_that_a_pool_cannot_import_names_the_way(tmp_path: Path) -> None:
     program = tmp_path / "cell.py"
     program.write_text(
@@ -190,6 +193,7 @@ def test_a_signal_needs_a_process_of_its_own(serving: Serving) -> None:
         serving(app_with(nap)).signal(signal.SIGTERM)
 
 
+@pytest.mark.slow
 @posix
 def test_signals_wait_for_the_work_and_sigkill_loses_it(serving: Serving) -> None:
     app = app_with(nap)
@@ -235,6 +239,7 @@ def test_a_pool_does_not_outlive_its_killed_server(serving: Serving) -> None:
     until(lambda: not any(map(alive, workers)))
 
 
+@pytest.mark.slow
 @posix
 def test_when_this_process_is_killed_nothing_of_it_is_left(tmp_path: Path) -> None:
     program = tmp_path / "killed.py"
@@ -269,6 +274,7 @@ def test_the_readers_log_has_no_lines_of_the_labs_own_requests(
     assert [record.name for record in caplog.records if record.name == "httpx"] == ["httpx"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["thread", "process"])
 def test_a_taken_port_is_named(on: str, nothing_left: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

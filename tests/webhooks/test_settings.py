@@ -105,9 +105,8 @@ def test_the_readme_describes_each_setting_as_the_class_does() -> None:
 
 
 def test_the_chinese_readme_names_the_same_defaults() -> None:
-    chinese = {
-        name: default for name, (default, _) in table(ROOT / "notebooks/zh/README.md").items()
-    }
+    rows = table(ROOT / "notebooks/zh/README.md")
+    chinese = {name: given for name, (given, _) in rows.items()}
     assert chinese == {name: default(name) for name in Settings.model_fields}
 
 
