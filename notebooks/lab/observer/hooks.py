@@ -113,10 +113,13 @@ def _looks_up(fn: Any) -> bool:
 
 
 def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def run_sync(func: Any, *args: Any, **options: Any) -> Any:
+    def run_sync(func: Any, *args: Any, **options: Any) -> Any:
         request = current.get()
         if request is None or not handed_over_by_reader():
-            return await original(func, *args, **options)
+            return original(func, *args, **options)
+        return watched(request, func, *args, **options)
+
+    async def watched(request: Request, func: Any, *args: Any, **options: Any) -> Any:
         key = request.add(func, "executor")
         stamped, begun = in_thread(func, request, key), threading.Event()
 

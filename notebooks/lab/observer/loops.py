@@ -41,7 +41,7 @@ def unhook_loops() -> None:
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here, hooked if it is to be; None under another library."""
     loop = asyncio._get_running_loop()
-    if loop is not None and _in_place and loop not in _hooked:
+    if loop is not None and _in_place and "create_task" not in loop.__dict__:
         original = loop.create_task
         # An instance's attribute stays when the app sets a task factory; a factory would be lost.
         loop.__dict__["create_task"] = functools.wraps(original)(_create_task(loop, original))

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextvars import Context
+from types import FunctionType
 from typing import Any
 
 LONGEST = 4000
@@ -38,6 +39,8 @@ def unwrapped(func: Any) -> Any:
 
 def name_of(func: Any) -> str:
     """The name a reader knows a function by; a string is a name already."""
+    if type(func) is FunctionType:
+        return func.__name__
     try:
         if not isinstance(func, str):
             func = unwrapped(func)
