@@ -1,5 +1,6 @@
 """The report in a real browser: nothing fails, nothing is asked of the network, all is readable."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,31 @@ def test_a_page_prints_with_its_code_and_figures(browser: Any, report: Path) -> 
     assert page.locator("img").first.is_visible()
     assert page.pdf()[:5] == b"%PDF-"
     page.close()
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of all notebooks as they are before anybody runs them."""
+    to = tmp_path_factory.mktemp("prose")
+    for language in LANGUAGES:
+        executed = to / "executed" / language
+        executed.mkdir(parents=True)
+        for path in folder(language, NOTEBOOKS).glob("*.ipynb"):
+            shutil.copy(path, executed / path.name)
+    facts = {"problems": {}, "date": "", "versions": "", "machine": ""}
+    (to / "executed" / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    render(to)
+    return to
+
+
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_no_page_is_wider_than_its_window(browser: Any, prose: Path, width: int) -> None:
+    page = browser.new_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    wide = []
+    for path in pages(prose):
+        page.goto(path.as_uri())
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            wide.append(path.name)
+    page.close()
+    assert wide == []
