@@ -146,7 +146,7 @@ def test_a_worker_process_does_the_work_after_the_answer(queue: Queue, web: Web)
 def test_the_same_delivery_twice_has_one_effect(queue: Queue, web: Web) -> None:
     before = sum(queue.effects.tally.values())
     same = delivery("push")
-    Traces([web.post(QUEUE, **same), web.post(QUEUE, **same)]).wait_started()
+    Traces([web.post(QUEUE, **same), web.post(QUEUE, **same)]).wait(20)
     until(lambda: queue.effects.starts[same["headers"]["X-GitHub-Delivery"]] == 2)
     assert sum(queue.effects.tally.values()) == before + 1
 
@@ -230,7 +230,8 @@ def test_a_killed_workers_delivery_is_begun_again_and_traced() -> None:
         Queue(workers=1, broker="embedded", WORK_SECONDS=0.5) as queue,
         serve("server:app", on="process") as web,
     ):
-        trace = web.burst(QUEUE, [delivery("push")]).wait_started()[0]
+        trace = web.post(QUEUE, **delivery("push"))
+        until(lambda: any(task.started for task in queued(trace)))
         queue.workers[0].kill()
         queue.add_workers(1)
         trace.wait()
