@@ -1,12 +1,9 @@
 """The benchmark's rows run and measure something; whether their bars hold is not tested."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmark is run from the root
 from tests.bench.rows import ROWS
 
 

@@ -159,9 +159,7 @@ timeline(sent["queue"])
 # %%
 servers = start()
 web = servers["queue"]
-unlucky = web.burst(QUEUE, pushes(1))
-while not any(task.started for task in work(unlucky)):
-    time.sleep(0.01)
+unlucky = web.burst(QUEUE, pushes(1)).wait_started()
 for worker in queue.workers:
     if not worker.ended:
         worker.kill()

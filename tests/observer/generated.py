@@ -111,6 +111,10 @@ def names_itself_oddly(told: Told) -> None:
         def __name__(self) -> str:
             raise LookupError
 
+        @property
+        def __module__(self) -> str:  # type: ignore[override]
+            raise LookupError
+
         def __call__(self) -> None:
             told.append("called")
 

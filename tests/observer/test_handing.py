@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -186,3 +187,22 @@ def test_what_a_framework_starts_for_itself_is_not_seen(serving: Serving) -> Non
     trace = web.post("/", files={"file": b"x" * 3_000_000}).wait(10)
     assert trace.status == 200
     assert [task.name for task in trace.tasks] == ["nothing"]
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_the_apps_own_package_is_the_readers_wherever_it_is_installed(
+    serving: Serving, on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / f"installed_on_{on}"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("""
+import threading
+
+async def app(scope, receive, send):
+    threading.Thread(target=int).start()
+    await send({"type": "http.response.start", "status": 202})
+    await send({"type": "http.response.body", "body": b""})
+""")
+    monkeypatch.syspath_prepend(package.parent)
+    web = serving(f"{package.name}:app", on=on, lifespan="off")
+    assert [task.runner for task in web.post("/").wait(10).tasks] == ["thread"]

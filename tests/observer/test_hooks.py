@@ -523,15 +523,26 @@ def test_the_hooks_are_taken_off_when_the_last_server_has_ended(serving: Serving
     assert in_place() == before
 
 
-def test_a_late_import_of_anyio_keeps_no_hook() -> None:
+def test_work_handed_to_a_library_that_is_imported_late_is_seen() -> None:
     """In a process of its own: here pytest has had AnyIO loaded."""
     program = """
-import asyncio
-from lab.servers.web import serve
-from starlette.applications import Starlette
-serve(Starlette()).stop()
-from anyio._backends import _asyncio
-assert _asyncio.create_task is asyncio.create_task
+import asyncio, sys
+from lab.observer.asgi import Watched
+from lab.observer.hooks import hooked
+from lab.traces import Ledger
+
+async def app(scope, receive, send):
+    from starlette.concurrency import run_in_threadpool
+    await run_in_threadpool(int)
+
+ledger = Ledger()
+assert "anyio" not in sys.modules
+with hooked():
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(Watched(app, ledger.open_page)(scope, None, None))
+assert [task.name for task in ledger.traces.tasks] == ["int"]
+from anyio import to_thread
+assert not hasattr(to_thread.run_sync, "__wrapped__")
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 

@@ -31,7 +31,7 @@ def seen() -> Seen:
 
 @pytest.fixture
 def collector(seen: Seen) -> Iterator[Collector]:
-    collector = Collector(lambda *stamp: seen.append(stamp))
+    collector = Collector(lambda *stamp: seen.append(stamp), missed=pytest.fail)
     yield collector
     collector.close()
 
@@ -178,7 +178,7 @@ def test_without_room_the_process_falls_silent_and_the_trace_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ledger = Ledger()
-    collector = Collector(ledger.enter)
+    collector = Collector(ledger.enter, ledger.miss_stamps)
     try:
         trace = ledger.open(Trace("1", 0.0))
         collector.reporter("1", "received", 0.0, "GET", "/")

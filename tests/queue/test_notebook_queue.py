@@ -230,8 +230,8 @@ def test_a_killed_workers_delivery_is_begun_again_and_traced() -> None:
         Queue(workers=1, broker="embedded", WORK_SECONDS=0.5) as queue,
         serve("server:app", on="process") as web,
     ):
-        trace = web.post(QUEUE, **delivery("push"))
-        until(lambda: any(task.started for task in queued(trace)))
+        (trace,) = web.burst(QUEUE, [delivery("push")]).wait_started()
+        assert [task.state for task in queued(trace)] == ["running"]
         queue.workers[0].kill()
         queue.add_workers(1)
         trace.wait()

@@ -307,3 +307,24 @@ def test_a_request_names_its_failed_and_lost_tasks(serving: Serving) -> None:
     trace = serving(app).post("/").wait()
     assert "failing (failed" in str(trace)
     assert "nap (never ran)" in str(trace)
+
+
+def test_a_pool_that_outlives_its_server_still_tells_of_its_work(serving: Serving) -> None:
+    with ProcessPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        app = FastAPI()
+
+        @app.post("/", status_code=202)
+        async def endpoint() -> None:
+            pool.submit(nap)
+
+        web = serving(app)
+        trace = web.post("/")
+        web.stop()
+        assert [task.state for task in trace.wait(10).tasks] == ["finished"]
+
+
+def test_the_servers_process_loads_no_client() -> None:
+    code = "import sys, lab.servers.process_main; print('httpx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

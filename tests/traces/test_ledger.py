@@ -177,7 +177,7 @@ def test_only_the_newest_traces_are_kept_and_stamps_of_others_dropped() -> None:
 
 def test_stamps_from_another_process_give_the_same_trace() -> None:
     ledger = Ledger()
-    collector = Collector(ledger.enter)
+    collector = Collector(ledger.enter, ledger.miss_stamps)
     trace, near = page_of(ledger)
     far = collector.reporter.open_page("2", 5.0, "POST", "/x")
     for page in (near, far):

@@ -89,3 +89,21 @@ def test_frames_have_one_row_per_request_and_one_per_task() -> None:
     assert list(traces.frame()["tasks"]) == [2, 0]
     assert list(traces.task_frame()["name"]) == ["a", "b"]
     assert isinstance(traces[:1], Traces)
+
+
+@pytest.mark.parametrize(
+    ("known", "task", "begun"),
+    [
+        ({}, Task(added=0), False),
+        ({}, Task(started=0.1), True),  # the answer may wait for it
+        ({"answered": 0.3}, Task(started=0.1), False),  # it may be over by now
+        ({"answered": 0.3, "responded": 0.2}, Task(started=0.1, finished=0.15), False),
+        ({"answered": 0.3, "responded": 0.2}, Task(started=0.1, finished=0.25), True),
+        ({"answered": 0.3, "responded": 0.2}, Task(started=0.25), True),
+        ({"answered": 0.3, "responded": 0.2, "returned": 0.2}, Task(started=0, finished=0.1), True),
+    ],
+)
+def test_work_that_is_over_before_the_answer_leaves_is_not_awaited(
+    known: dict[str, float], task: Task, begun: bool
+) -> None:
+    assert Trace("1", 0.0, tasks=[task], **known).begun == begun  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import httpx
 
 from ..traces import Trace
 
-AT_ONCE = 64 * 1024
+MOST_READ = 64 * 1024
 
 
 class Connection:
@@ -88,7 +88,7 @@ class Connection:
         while True:
             event = self._parser.next_event()
             if event is h11.NEED_DATA:
-                data = wire.recv(AT_ONCE)
+                data = wire.recv(MOST_READ)
                 if data:
                     trace.answered = trace.since(perf_counter())
                 self._parser.receive_data(data)

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from ..observer.pages import TRACE_HEADER
+from ..observer.pages import PROBE, TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until
@@ -22,7 +22,6 @@ from .connection import Connection
 from .wire import current_trace, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
-PROBE = "/.lab/probe"
 PROBES = 100
 
 _numbers = itertools.count(1)

@@ -89,8 +89,8 @@ class Response:
         if self._method == "HEAD" or status in (204, 304):
             return 0
         for name, value in headers:
-            if name.lower() == b"content-length" and value.isdigit():
-                return int(value)
+            if bytes(name).lower() == b"content-length" and bytes(value).isdigit():
+                return int(bytes(value))
         return None
 
     def _responded(self) -> None:

@@ -10,9 +10,6 @@ import os
 import sys
 import sysconfig
 
-OWN: set[str] = set()
-"""Packages that are the reader's wherever they are installed: that of the watched app."""
-
 PASSES_ON = {"anyio", "celery"}
 """Packages whose functions start work on behalf of whoever calls them, as asyncio's do."""
 
@@ -21,7 +18,14 @@ _LIBRARY = tuple({_PATHS["stdlib"] + os.sep, _PATHS["platstdlib"] + os.sep, "<fr
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
+_own: set[str] = set()
 _by_file: dict[str, bool | None] = {}
+
+
+def count_as_readers(module: str) -> None:
+    """Count the package of a module, the app's, as the reader's wherever it is installed."""
+    _own.add(module.partition(".")[0])
+    _by_file.clear()
 
 
 def handed_over_by_reader() -> bool:
@@ -46,7 +50,7 @@ def _readers(file: str) -> bool | None:
         _, found, inside = file.rpartition(folder)
         if found:
             package, _, module = inside.partition(os.sep)
-            if package.removesuffix(".py") in OWN:
+            if package.removesuffix(".py") in _own:
                 return True
             passes_on = package in PASSES_ON or (package, module) == ("starlette", "concurrency.py")
             return None if passes_on else False

@@ -26,8 +26,8 @@ from typing import Any
 
 from .handing import handed_over_by_reader
 from .loops import hook_loops, unhook_loops
-from .names import describe, name_of, plain
-from .queue_worker import TICKET
+from .names import describe, module_of, name_of, told
+from .pages import TICKET
 from .requests import Request, current
 from .work import InProcess, in_thread, on_behalf_of, on_loop
 
@@ -103,13 +103,13 @@ def _drop_if_not_run(request: Request, key: str, future: Future[Any]) -> None:
 def _work_of(thread: threading.Thread) -> Any:
     """What a thread was started for; None for the workers of pools, which outlive a request."""
     work = getattr(thread, "function", None) or getattr(thread, "_target", None) or type(thread)
-    package = work.__module__.partition(".")[0] if work.__module__ else ""
+    package = module_of(work).partition(".")[0]
     return None if package in {"anyio", "asyncio", "concurrent", "multiprocessing"} else work
 
 
 def _looks_up(fn: Any) -> bool:
     """Whether a loop asks for an address, as it does for every connection."""
-    return getattr(fn, "__module__", None) == "socket"
+    return module_of(fn) == "socket"
 
 
 def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,7 +172,7 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
         request = current.get()
         if request is None or not handed_over_by_reader():
             return original(self, name, *args, **options)
-        shown = name.rpartition(".")[2]
+        shown = name_of(name).rpartition(".")[2]
         key = request.add(shown, "queue")
         request.page.queued(key, perf_counter())
         headers = {**(options.pop("headers", None) or {}), TICKET: [request.id, key, shown]}
@@ -188,11 +188,10 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _line(record: logging.LogRecord) -> str:
     """What a log record says; logging never raises, whatever was logged, nor may this."""
-    try:
-        text = plain(record.getMessage()).strip()
-    except Exception:  # of the app: arguments that do not fit, or that cannot be shown
+    text = told(record.getMessage)
+    if text is None:  # arguments that do not fit, or that cannot be shown
         text = f"{name_of(record.msg)} [cannot be shown]"
-    line = f"{record.levelname} {record.name}: {text[:LONGEST_LINE]}"
+    line = f"{record.levelname} {record.name}: {text.strip()[:LONGEST_LINE]}"
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     return line if error is None else f"{line} ({describe(error)[:LONGEST_LINE]})"
 
@@ -244,8 +243,8 @@ def hooked() -> Iterator[None]:
 def _hook() -> None:
     hook_loops()
     with contextlib.suppress(ImportError):
-        # Imported later, it would keep a hooked create_task.
-        importlib.import_module("anyio._backends._asyncio")
+        # A framework may import it as late as with its first call to a thread.
+        importlib.import_module("anyio.to_thread")
     for owner, name, hook in places():
         if (owner, name) not in _hooked:
             original = getattr(owner, name)

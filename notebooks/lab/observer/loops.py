@@ -18,7 +18,7 @@ from .handing import handed_over_by_reader
 from .names import describe
 from .requests import Request, current
 
-_hooked: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_hooked: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _pending: set[LoopTask] = set()
 _in_place = False
 
@@ -30,22 +30,23 @@ def hook_loops() -> None:
 
 
 def unhook_loops() -> None:
-    """Leave all loops as they were."""
+    """Leave all loops as they were, less what the app itself has put in our place."""
     global _in_place
     _in_place = False
-    for loop in list(_hooked):
-        loop.__dict__.pop("create_task", None)
+    for loop, hook in list(_hooked.items()):
+        if loop.__dict__.get("create_task") is hook:
+            del loop.__dict__["create_task"]
     _hooked.clear()
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here, hooked if it is to be; None under another library."""
     loop = asyncio._get_running_loop()
-    if loop is not None and _in_place and "create_task" not in loop.__dict__:
+    if loop is not None and _in_place and loop not in _hooked and hasattr(loop, "__dict__"):
         original = loop.create_task
         # An instance's attribute stays when the app sets a task factory; a factory would be lost.
-        loop.__dict__["create_task"] = functools.wraps(original)(_create_task(loop, original))
-        _hooked.add(loop)
+        _hooked[loop] = functools.wraps(original)(_create_task(loop, original))
+        loop.__dict__["create_task"] = _hooked[loop]
     return loop
 
 
@@ -56,12 +57,11 @@ def _create_task(loop: Any, original: Callable[..., Any]) -> Callable[..., Any]:
             return original(coro, **options)
         made = LoopTask(request, request.add(coro, "create_task"))
         before = perf_counter()
-        start = loop.call_soon(made.begins)
         try:
+            start = loop.call_soon(made.begins)
             task = original(coro, **options)
         except BaseException as error:
-            start.cancel()
-            request.drop(made.key, error)
+            made.refused(error)
             raise
         made.follow(task)
         if has_begun(coro):  # an eager task runs within the call that makes it
@@ -93,6 +93,11 @@ class LoopTask:
         """Learn of the task's end, even when nobody keeps it and it is destroyed."""
         self._task = weakref.ref(task, self._destroyed)
         _pending.add(self)
+
+    def refused(self, error: BaseException) -> None:
+        """The loop has made no task: no start is to be stamped any more."""
+        self._begun = True
+        self._request.drop(self.key, error)
 
     def begins(self, at: float | None = None) -> None:
         task = self._task and self._task()

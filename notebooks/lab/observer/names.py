@@ -11,7 +11,6 @@ from typing import Any
 
 LONGEST = 4000
 
-
 # Coroutines that run somebody's function, and where among their variables they have it.
 _RUN_FOR_OTHERS: dict[str, Callable[[Any], Any]] = {
     "to_thread": lambda seen: seen["func"],  # asyncio
@@ -41,25 +40,32 @@ def name_of(func: Any) -> str:
     """The name a reader knows a function by; a string is a name already."""
     if type(func) is FunctionType:
         return func.__name__
-    try:
-        if not isinstance(func, str):
-            func = unwrapped(func)
-            func = getattr(func, "__name__", None) or type(func).__name__
-        return plain(func)
-    except Exception:  # of the app: its attributes may do anything
-        return "?"
+    return told(lambda: func if isinstance(func, str) else _name(unwrapped(func))) or "?"
+
+
+def _name(func: Any) -> str:
+    return getattr(func, "__name__", None) or type(func).__name__
+
+
+def module_of(func: Any) -> str:
+    """The module in which a function was written; "" when it does not say."""
+    return told(lambda: getattr(func, "__module__", None) or "") or ""
 
 
 def describe(error: BaseException) -> str:
     """An error's class, and its message where it has one that can be told."""
-    name = type(error).__name__
+    name, text = type(error).__name__, told(lambda: str(error))
+    return f"{name}: {text}" if text else name
+
+
+def told(tell: Callable[[], Any]) -> str | None:
+    """What code of the app says, as plain text; None when it cannot: it may do anything."""
     try:
-        text = plain(str(error))
+        return plain(tell())
     except KeyboardInterrupt:
         raise
-    except BaseException:  # of the app: `__str__` may do anything
-        return name
-    return f"{name}: {text}" if text else name
+    except BaseException:
+        return None
 
 
 def plain(text: Any) -> str:

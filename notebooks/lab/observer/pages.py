@@ -1,4 +1,4 @@
-"""What may be seen of a request: the stamps, each with what it says."""
+"""What may be seen of a request: the stamps, and the names by which both sides know them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from typing import Protocol
 
 TRACE_HEADER = "x-lab-trace"
 """The header by which the lab's client names a request's trace; the watched app never sees it."""
+
+PROBE = "/.lab/probe"
+"""The path that the lab's server answers with an empty 202, without a call of the app."""
+
+TICKET = "lab"
+"""The header of a message in a queue that names the trace and the task of who has sent it."""
 
 
 class Page(Protocol):

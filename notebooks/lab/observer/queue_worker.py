@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import itertools
 import os
 import socket
 import sys
@@ -18,12 +17,11 @@ from time import perf_counter
 from typing import Any
 
 from .names import describe
+from .pages import TICKET
+from .requests import new_key
 from .transport import Reporter
 
 STAMPS = "BACKGROUND_TASKS_LAB_STAMPS"
-TICKET = "lab"
-
-_serial = itertools.count(1)
 
 
 @functools.cache
@@ -52,7 +50,7 @@ def stamped(task: Any) -> Callable[..., Any]:
         if report is None or ticket is None:
             return run(*args, **kwargs)
         trace_id, key, name = ticket
-        start = f"{os.getpid()}-{next(_serial)}"
+        start = new_key()
         where = f"process {os.getpid()} on {socket.gethostname()}"
         report(trace_id, "begun", key, start, name, perf_counter(), where, task.request.hostname)
         try:

@@ -1,7 +1,7 @@
 """Runs the notebooks for a report, and keeps what they put out.
 
 Running and rendering are separate: the executed notebooks stay in `executed/` beside the pages that
-`report_pages` writes from them.
+`pages` writes from them.
 """
 
 from __future__ import annotations

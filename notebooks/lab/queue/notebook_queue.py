@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..observer import queue_worker
 from ..progress import Progress
 from ..servers.collector import Collector
+from ..traces.ledger import miss_stamps
 from ..traces.tables import table
 from .programs import READY_WITHIN, Program, Programs
 from .starts import Starts
@@ -73,7 +74,8 @@ class Queue:
         self._programs = Programs(str(self._folder))
         ending.callback(self._programs.end)
         # Not methods of its own: the collector would keep this queue alive.
-        collector = Collector(Starts(functools.partial(ended_at, self._programs)).enter)
+        starts = Starts(functools.partial(ended_at, self._programs))
+        collector = Collector(starts.enter, miss_stamps)
         ending.callback(collector.close)
         try:
             progress = Progress(1 + workers)

@@ -9,10 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..observer.transport import SILENT, Enter, Reporter, Segment
-from ..traces.ledger import miss_stamps
 from ..traces.waiting import waited_for
 
 PREFIX = "background-tasks-lab-"
@@ -24,19 +24,23 @@ LATE = 10.0  # seconds in which a thread that was held up may still write into a
 class Collector:
     """Reads what reporters write into a folder of its own, which goes when this process does.
 
-    enter: is given each stamp of a request. control: is given what a process tells of itself.
+    enter: is given each stamp of a request. missed: is told why stamps are missing, when a process
+    has no room for them. control: is given what a process tells of itself.
     """
 
-    def __init__(self, enter: Enter, control: Enter | None = None) -> None:
+    def __init__(
+        self, enter: Enter, missed: Callable[[str], None], control: Enter | None = None
+    ) -> None:
         sweep()
         self._folder = new_folder()
         self.reporter = Reporter(str(self._folder))
         self._enter = enter
+        self._missed = missed
         self._control = control
         self._segments: dict[str, Segment] = {}
         self._replaced: dict[str, float] = {}
         self._turn = threading.Lock()
-        self._closed = threading.Event()
+        self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read_on, name="lab collector", daemon=True)
         self._reader.start()
 
@@ -60,7 +64,7 @@ class Collector:
             if name.endswith(SILENT):
                 remove(self._folder / name)
                 silent = name.removesuffix(SILENT)
-                miss_stamps(f"process {silent} has no room for stamps in {place()}")
+                self._missed(f"process {silent} has no room for stamps in {place()}")
             elif name not in self._segments:
                 pid, number = numbers(name)
                 latest[pid] = max(number, latest.get(pid, 0))
@@ -77,13 +81,25 @@ class Collector:
 
     def _read_on(self) -> None:
         tidied = time.monotonic()
-        while not self._closed.is_set():
+        while not self._closing.is_set() or self._somebody_writes():
             self.read()
             if time.monotonic() > tidied + HOUSEKEEPING:
                 self._tidy()
                 tidied = time.monotonic()
             if waited_for.wait(IDLE):
                 time.sleep(WAITED_FOR)
+        self.read()
+        with self._turn:
+            for segment in self._segments.values():
+                segment.close()
+            self._segments.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _somebody_writes(self) -> bool:
+        """Whether another process that has written still lives, such as a pool's."""
+        with self._turn:
+            others = {segment.pid for segment in self._segments.values()} - {os.getpid()}
+        return any(map(alive, others))
 
     def _tidy(self) -> None:
         """Remove the segments that nobody writes to any more; they have been read."""
@@ -103,15 +119,14 @@ class Collector:
                     self._replaced.pop(name, None)
 
     def close(self) -> None:
-        """Read what is there, and take no more."""
-        self._closed.set()
-        self._reader.join()
-        self.read()
-        with self._turn:
-            for segment in self._segments.values():
-                segment.close()
-            self._segments.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Read on as long as the processes live that have written, then remove the folder."""
+        self._closing.set()
+        if not self._somebody_writes():
+            self._reader.join()
+
+    def join(self, timeout: float) -> None:
+        """Wait until all is read, at most `timeout` seconds."""
+        self._reader.join(timeout)
 
 
 def names(folder: Path) -> list[str]:
@@ -133,8 +148,7 @@ def remove(path: str | Path) -> None:
 
 def new_folder() -> Path:
     """A folder that only this user can read; in memory, where the system has such a place."""
-    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place())
-    return Path(folder)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place()))
 
 
 def place() -> str:
@@ -151,6 +165,7 @@ def sweep() -> None:
 
 
 def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not reaped yet does not."""
     if sys.platform == "win32":  # to ask there would end it
         return True
     try:
@@ -159,4 +174,7 @@ def alive(pid: int) -> bool:
         return False
     except PermissionError:
         pass
+    with contextlib.suppress(OSError):  # no /proc, as on macOS
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return state != b"Z"
     return True

@@ -24,6 +24,7 @@ from .travelling import pack
 T = TypeVar("T")
 
 SIGNAL_TIMEOUT = 5.0
+LAST_STAMPS_WITHIN = 2.0
 
 
 class InOwnProcess:
@@ -38,7 +39,7 @@ class InOwnProcess:
         self._signals_taken = 0
         self._failure = ""
         order = pack(app) | {"settings": settings, "path": sys.path}
-        self.collector = Collector(ledger.enter, self._learn)
+        self.collector = Collector(ledger.enter, ledger.miss_stamps, self._learn)
         order["reporter"] = self.collector.reporter
         self._child = Child("lab.servers.process_main")
         self.pid = self._child.pid
@@ -66,6 +67,7 @@ class InOwnProcess:
         moment = perf_counter()
         end_group(self.pid)
         self.collector.close()
+        self.collector.join(LAST_STAMPS_WITHIN)
         self._ledger.close(moment)
         if not self.url and not self._failure:
             self._failure = f"the server's process ended with {self.exit_code} before it was ready"

@@ -7,12 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from uvicorn.importer import import_from_string
-
 from ..observer.asgi import App
 from ..observer.hooks import hooked
 from ..traces import Ledger, until
 from .collector import Collector
+from .travelling import imported
 from .watched_uvicorn import Server, why_not
 
 T = TypeVar("T")
@@ -29,16 +28,15 @@ class InThread:
     def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
         if isinstance(app, str):
             try:
-                imported: App = import_from_string(app)
+                app = imported(app)
             except Exception as error:
                 raise RuntimeError(why_not(error)) from error
-            app = imported
         self.url = ""
         self.pid = os.getpid()
         self.until = until
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self.collector = Collector(ledger.enter)
+        self.collector = Collector(ledger.enter, ledger.miss_stamps)
         self._server = self._make(
             app, ledger.open_page, self.collector.reporter, settings, self._up
         )

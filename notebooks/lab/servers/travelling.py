@@ -11,6 +11,7 @@ import cloudpickle
 from uvicorn.importer import import_from_string
 
 from ..observer.asgi import App
+from ..observer.handing import count_as_readers
 
 
 class AppPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
@@ -52,11 +53,18 @@ def import_string(app: App) -> str | None:
     return None
 
 
+def imported(name: str) -> App:
+    """The app of an import string; its package is the reader's, even where it is installed."""
+    count_as_readers(name.partition(":")[0])
+    app: App = import_from_string(name)
+    return app
+
+
 def unpack(order: dict[str, Any]) -> App:
     if order["import"] is None:
         app: App = pickle.loads(order["app"])
         return app
-    app = import_from_string(order["import"])
+    app = imported(order["import"])
     if state := pickle.loads(order.get("state", pickle.dumps(None))):
         app.state._state.update(state._state)  # type: ignore[attr-defined]
     return app

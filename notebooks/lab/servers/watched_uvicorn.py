@@ -9,8 +9,8 @@ from typing import Any
 import anyio.to_thread
 import uvicorn
 
-from ..clients.sender import PROBE
 from ..observer.asgi import App, OpenPage, Receive, Scope, Send, Watched
+from ..observer.pages import PROBE
 from ..observer.transport import Reporter
 
 DEFAULTS: dict[str, Any] = {

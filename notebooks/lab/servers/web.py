@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import httpx
 
-from ..clients.sender import PROBE, PROBES, Sender
+from ..clients.sender import PROBES, Sender
 from ..clients.wire import current_trace
 from ..observer.asgi import App
+from ..observer.pages import PROBE
 from ..traces import Floor, Ledger, Trace, Traces
 from .in_kernel import InKernel
 from .in_process import InOwnProcess

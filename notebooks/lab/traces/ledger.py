@@ -70,6 +70,7 @@ class Ledger:
         for trace in self.traces:
             if not trace.settled:
                 trace.unseen = why
+        wake()
 
     def ending(self, what: str, moment: float) -> None:
         """Enter an order to the server to end, or its exit, for each request that is not over.
@@ -192,7 +193,6 @@ def miss_stamps(why: str) -> None:
     """
     for ledger in list(_ledgers):
         ledger.miss_stamps(why)
-    wake()
 
 
 def page_of(trace_id: str) -> Page | None:

@@ -155,6 +155,20 @@ class Trace:
         return over and not any(task.open for task in self.tasks)
 
     @property
+    def begun(self) -> bool:
+        """Whether work has begun that outlives the answer, or that the answer waits for."""
+        if self.settled:
+            return True
+        if self.answered is not None and self.responded is None:
+            return False  # the server's stamps are still on their way
+        left = self.responded
+        return any(
+            task.started is not None
+            and (task.finished is None or (left is not None and task.finished > left))
+            for task in self.tasks
+        )
+
+    @property
     def started(self) -> float | None:
         """When its first task began."""
         return min((task.started for task in self.tasks if task.started is not None), default=None)
@@ -229,15 +243,14 @@ class Traces(list[Trace]):
         )
 
     def wait_started(self, timeout: float = 30) -> Self:
-        """Wait until work has begun behind every request.
+        """Wait until work that outlives its answer has begun behind every request.
 
         timeout: seconds for all of them together. Raises TimeoutError, which names a request
         without any.
         """
-        begun = lambda: all(trace.started is not None for trace in self)  # noqa: E731
-        if not self or self[0]._until(begun, timeout):
+        if not self or self[0]._until(lambda: all(trace.begun for trace in self), timeout):
             return self
-        idle = next(trace for trace in self if trace.started is None)
+        idle = next(trace for trace in self if not trace.begun)
         raise TimeoutError(f"no work has begun behind {idle} after {timeout:g} s")
 
     @property
