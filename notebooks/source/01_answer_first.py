@@ -23,7 +23,7 @@
 # | runner | what runs a task: `background`, `thread`, `executor` (a pool of threads), `process` (a pool of processes), `create_task` or `queue` |
 # | responded | the app has handed the last byte of the response to the server software (uvicorn), by the server's stamp: after `received` and, with no middleware in between, before any background task's `started`. It does not mean that the client has it |
 # | answered | the client has read the last byte of the response, by the client's stamp: it may fall before or after `responded` and `started` |
-# | noise floor | how long an empty answer takes on this machine, first byte sent to last byte read: the p50 of 100, given by the server without calling the app. Smaller differences mean nothing |
+# | noise floor | how long an empty answer takes on this machine, first byte sent to last byte read: the p50 of 100, given by the server without calling the app; a burst to another process measures its own, on as many connections. Smaller differences mean nothing |
 # | lost | a task that had started, and whose process ended before it did |
 # | never ran | a task that was announced and can no longer start |
 # | delivery | one webhook, named by its `X-GitHub-Delivery`: sent again, it is still the same one |
@@ -44,7 +44,7 @@
 # | runner 执行者 | 由什么来执行任务：`background`、`thread`、`executor`（线程池）、`process`（进程池）、`create_task` 或 `queue` |
 # | responded 已发出响应 | 应用已把响应的最后一个字节交给服务器软件（uvicorn），由服务器记下：在 `received` 之后；不经过中间件时，也在任何后台任务的 `started` 之前。不等于客户端已收到 |
 # | answered 已收到响应 | 客户端读完了响应的最后一个字节，由客户端记下：可能早于也可能晚于 `responded` 和 `started` |
-# | noise floor 底噪 | 本机上一个空响应要花的时间，从发出第一个字节到读完最后一个字节：取 100 次的 p50，由服务器直接返回，不调用应用。比它更小的差别没有意义 |
+# | noise floor 底噪 | 本机上一个空响应要花的时间，从发出第一个字节到读完最后一个字节：取 100 次的 p50，由服务器直接返回，不调用应用；对独立进程的 `burst` 用同样多的连接另测一次。比它更小的差别没有意义 |
 # | lost 丢失 | 任务已经开始，它所在的进程却先结束了 |
 # | never ran 从未运行 | 任务注册过，但再也不可能开始 |
 # | delivery 投递 | 一个 webhook，以 `X-GitHub-Delivery` 为名：重发一次，还是同一次投递 |

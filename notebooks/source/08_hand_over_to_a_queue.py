@@ -107,16 +107,16 @@ timeline(four)
 
 # %% [markdown] lang="en"
 # **All four answer long before the work is done; the queue's answer takes a little longer.** It waits
-# until the broker has stored the delivery. That is what its caller gets for waiting: the other three
-# answers promise nothing.
+# until the broker has stored the delivery (`publish` in the figure). That is what its caller gets for
+# waiting: the other three answers promise nothing.
 #
 # ## Kill the web server
 #
 # Ten deliveries each way, then SIGKILL to both servers. **Guess:** of each ten, how many get done?
 
 # %% [markdown] lang="zh"
-# **四种都远在处理完成之前响应；队列的响应稍慢一点**。它要等 broker 把这次投递记下来。调用方多等的这一点，换来的是
-# 承诺；另外三个响应什么也没承诺。
+# **四种都远在处理完成之前响应；队列的响应稍慢一点**。它要等 broker 把这次投递记下来（图中的 `publish`）。
+# 调用方多等的这一点，换来的是承诺；另外三个响应什么也没承诺。
 #
 # ## 杀掉 Web 服务进程
 #

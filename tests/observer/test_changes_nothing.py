@@ -4,6 +4,7 @@ Apps are generated from parts, each of which was once seen to break an observer,
 watched, by uvicorn on a thread and in a process of its own.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -17,11 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-APPS = Path(__file__).with_name("generated.py")
-APPS_GENERATED = int(os.environ.get("GENERATED_APPS", "300"))
+from ..places import served
+from . import generated
 
-sys.path.insert(0, str(APPS.parent))
-import generated  # noqa: E402
+APP = "tests.observer.generated:app"
+APPS_GENERATED = int(os.environ.get("GENERATED_APPS", "300"))
 
 parts = st.lists(st.sampled_from(sorted(generated.PARTS)), min_size=1, max_size=4, unique=True)
 shapes = st.tuples(
@@ -30,19 +31,6 @@ shapes = st.tuples(
     parts,
     parts,
 )
-
-
-# Each server has a process to itself: two that collect garbage at once disturb each other.
-PLACES = {
-    "bare": "import uvicorn; server = uvicorn.Server(uvicorn.Config('generated:app', port=0,"
-    " log_config=None, access_log=False, loop='asyncio')); import threading;"
-    " threading.Thread(target=server.run, daemon=True).start()\n"
-    "while not server.started: time.sleep(0.01)\n"
-    "port = server.servers[0].sockets[0].getsockname()[1]",
-    "thread": "from lab import serve; web = serve('generated:app'); port = web.url[17:]",
-    "process": "from lab import serve; web = serve('generated:app', on='process');"
-    " port = web.url[17:]",
-}
 
 
 def answer(port: int, path: str) -> bytes:
@@ -66,24 +54,13 @@ def outcome(port: int, shape: Any) -> tuple[bytes, Any]:
 
 @pytest.fixture(scope="module")
 def ports() -> Iterator[dict[str, int]]:
-    servers = {
-        place: subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"import time\n{code}\nimport sys; print(port, flush=True); sys.stdin.read()",
-            ],
-            cwd=APPS.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for place, code in PLACES.items()
-    }
-    yield {place: int(server.stdout.readline()) for place, server in servers.items()}  # type: ignore[union-attr]
-    for server in servers.values():
-        server.communicate()
+    # Each in a process of its own: two that collect garbage at once disturb each other.
+    with contextlib.ExitStack() as servers:
+        urls = {
+            place: servers.enter_context(served(APP, place))
+            for place in ("bare", "thread", "process")
+        }
+        yield {place: int(url.rpartition(":")[2]) for place, url in urls.items()}
 
 
 @pytest.mark.slow

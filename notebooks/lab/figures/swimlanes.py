@@ -20,7 +20,7 @@ from .look import (
     styled,
     text_width,
 )
-from .timelines import ROW, beside, last_moment, seconds_below, task_in_words, task_row
+from .timelines import ROW, beside, last_moment, seconds_below, span_for, task_in_words, task_row
 
 WIDTH = 7.0
 GAP = 0.4
@@ -50,8 +50,7 @@ def draw_lanes(traces: Trace | Iterable[Trace]) -> Drawing:
             ends.append(task_row(axes, task, row, trace.sent - first, now))
             row += 1
         row += GAP
-    # Each label must end before the plot does: a bar may reach as far as its label leaves room.
-    span = max(at / (1 - min(width, room * 0.8) / room) for at, width in ends) or 1e-3
+    span = span_for(ends, room)
     axes.set_xlim(0, span)
     axes.set_ylim(rows - 0.5, -0.5)
     _mark(axes, marks, room / span)

@@ -51,7 +51,8 @@ def draw_timeline(traces: Trace | Iterable[Trace], now: float | None = None) -> 
 def _labelled(requests: Traces, now: float) -> Drawing:
     first = min(trace.sent for trace in requests)
     names = [fitted(task.name, 9, 190) for task in requests.tasks]
-    left = 18 + max(text_width(name, 9) for name in ["answered", *names])
+    answers = [answer_of(trace)[0] for trace in requests]
+    left = 18 + max(text_width(name, 9) for name in [*answers, *names])
     groups = [f"request {number}" for number, _ in enumerate(requests, 1)]
     if len(requests) > 1:
         left += 14 + text_width(groups[-1], 9)
@@ -75,8 +76,7 @@ def _labelled(requests: Traces, now: float) -> Drawing:
             at = offset + trace.responded
             axes.plot([at, at], [top - 0.5, row + 0.5], color=WAITING, lw=1, ls=(0, (2, 2)))
         row += 1.4
-    # Each label must end before the plot does: a bar may reach as far as its label leaves room.
-    span = max(at / (1 - min(width, room * 0.8) / room) for at, width in ends) or 1e-3
+    span = span_for(ends, room)
     axes.set_xlim(0, span)
     axes.set_ylim(rows - 0.5, -0.5)
     if requests[0].responded is not None:
@@ -163,6 +163,15 @@ def _at_end(
 
 def beside(axes: Axes) -> tuple[Any, Any]:
     return (axes.transAxes, axes.transData)
+
+
+def span_for(ends: list[tuple[float, float]], room: float) -> float:
+    """Return how far the axis must reach for each label to end before the plot does.
+
+    ends: where each label begins, in seconds, and its width, in points. room: the plot's width, in
+    points.
+    """
+    return max(at / (1 - min(width, room * 0.8) / room) for at, width in ends) or 1e-3
 
 
 def answer_of(trace: Trace) -> tuple[str, float | None]:
