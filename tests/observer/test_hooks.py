@@ -45,11 +45,6 @@ async def nothing_async() -> None:
     pass
 
 
-class Worker(threading.Thread):
-    def run(self) -> None:
-        pass
-
-
 def boom() -> None:
     raise ValueError("boom")
 

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import nest_asyncio2
 
-from ..observer.hooks import hooked
 from ..traces import until
 from .in_thread import START_TIMEOUT, InThread
 from .watched_uvicorn import Server
@@ -45,14 +44,8 @@ class InKernel(InThread):
         self.call(lambda: self._ready.wait(START_TIMEOUT))
 
     async def _serve(self) -> None:
-        try:
-            with hooked():
-                await self._server.serve()
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._ready.set()
-            self.collector.close()
+        with self._attended():
+            await self._server.serve()
 
     @property
     def ended(self) -> bool:

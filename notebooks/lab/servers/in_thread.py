@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ..observer.asgi import App
@@ -59,9 +60,15 @@ class InThread:
         self._ready.set()
 
     def _run(self) -> None:
+        with self._attended():
+            self._server.run()
+
+    @contextlib.contextmanager
+    def _attended(self) -> Iterator[None]:
+        """Watch while the server runs; keep what ends it before it is ready."""
         try:
             with hooked():
-                self._server.run()
+                yield
         except BaseException as error:
             self._failure = error
         finally:

@@ -144,7 +144,7 @@ class Trace:
 
     def since(self, at: float) -> float:
         """A moment on `perf_counter` in seconds after `sent`, to a tenth of a microsecond."""
-        return int((at - self.sent) * 1e7 + 0.5) / 1e7  # a third of the time that round() takes
+        return int((at - self.sent) * 1e7 + 0.5) / 1e7  # round() takes twice as long
 
     @property
     def settled(self) -> bool:
