@@ -86,7 +86,7 @@ class Collector:
             if time.monotonic() > tidied + HOUSEKEEPING:
                 self._tidy()
                 tidied = time.monotonic()
-            # With no other process to wait for, frequent looks would only disturb this one's server.
+            # Where no other process writes, frequent looks would only disturb this server.
             if self._control is None and not self._segments:
                 time.sleep(IDLE)
             elif waited_for.wait(IDLE):
