@@ -6,7 +6,6 @@ environment may set, in `webhooks/settings.py`.
 
 import hashlib
 import hmac
-import json
 import threading
 from typing import Annotated, Any
 
@@ -14,12 +13,15 @@ from fastapi import BackgroundTasks, FastAPI, HTTPException, Query, Request, Res
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from webhooks.intake import QueueUnavailable
 from webhooks.mail import send_email
-from webhooks.queue import QueueUnavailable, enqueue
+from webhooks.queue import AnotherBody, accept, queue_ready
 from webhooks.settings import settings
-from webhooks.work import logger, process_and_log_webhook, redacted
+from webhooks.work import logger, parsed, process_and_log_webhook, redacted
 
-app = FastAPI(title="Webhook service", max_body_size=settings().MAX_BODY_BYTES)
+app = FastAPI(
+    title="Webhook service", max_body_size=settings().MAX_BODY_BYTES, lifespan=queue_ready
+)
 app.state.work_seconds = settings().WORK_SECONDS
 app.state.webhook_secret = settings().WEBHOOK_SECRET
 
@@ -60,15 +62,17 @@ async def webhook_test_thread(request: Request) -> dict[str, str]:
 
 @app.post("/webhook-test/queue", status_code=202)
 async def webhook_test_queue(request: Request) -> dict[str, str]:
-    """Answer when a broker has confirmed the delivery; the work runs in a worker process."""
+    """Answer when a database has the delivery; the work runs in a worker process."""
     logger.info("Webhook test endpoint called. Handing over to the task queue.")
-    # A broker writes deliveries to its disk: they must hold no secret either.
+    # A database writes deliveries to its disk: they must hold no secret either.
     headers = redacted(dict(request.headers))
-    body = await read_json(request)
+    content = await read_content(request)
     try:
-        await enqueue(headers, body)
+        await accept(headers, content)
     except QueueUnavailable as error:
         raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
+    except AnotherBody as error:
+        raise HTTPException(409, str(error)) from error
     return {"status": "Accepted"}
 
 
@@ -108,12 +112,17 @@ async def read_json(request: Request) -> Any:
 
     Raises HTTPException: 413 for a body over the limit, 401 for a wrong signature.
     """
+    return parsed(await read_content(request))
+
+
+async def read_content(request: Request) -> bytes:
+    """Return the body of a delivery as the bytes that came.
+
+    Raises HTTPException: 413 for a body over the limit, 401 for a wrong signature.
+    """
     content = await request.body()
     verify_signature(request.headers.get("x-hub-signature-256", ""), content)
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):  # syntax, encoding, too many digits; too deep
-        return {"error": "Invalid JSON"}
+    return content
 
 
 def verify_signature(signature: str, content: bytes) -> None:

@@ -48,6 +48,21 @@ class Broker:
             self.signal(signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Have it forget everything: kill it and remove its files."""
+        self.kill()
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
 
 @contextlib.contextmanager
 def redis(folder: Path, server: str | None = None) -> Iterator[Broker]:

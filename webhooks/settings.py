@@ -6,10 +6,11 @@ import functools
 import os
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from platformdirs import user_data_path
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-MARGIN = 5.0
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 class WrongSetting(ValueError):
@@ -43,27 +44,50 @@ class Settings(BaseSettings):
         description="the broker: a URL that begins with redis:// or amqp://",
     )
     CELERY_QUEUE: str = Field(
-        "deliveries",
+        "delivery-keys",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
         description="the queue's name at its broker: 1 to 100 ASCII letters, digits, `.`, `_`, `-`",
     )
-    WORKER_SECONDS: float | None = Field(
-        None,
-        gt=0,
-        le=7200,
-        description="how long a worker may take over a delivery before Redis gives it to another: "
-        f"seconds, up to 7200; unset, WORK_SECONDS and {MARGIN:g} more",
+    DATABASE_URL: str = Field(
+        f"sqlite:///{user_data_path('webhooks', appauthor=False) / 'deliveries.sqlite3'}",
+        description="the database of the queue's deliveries: `sqlite:////absolute/path`, or "
+        "`postgresql://user:password@host/name` for workers on several hosts",
     )
-    EFFECTS_DATABASE: str = Field(
-        "effects.sqlite3",
-        min_length=1,
-        description="where effects are kept, once for each delivery: the path of a SQLite file",
+    LEASE_SECONDS: float = Field(
+        10,
+        ge=0.5,
+        le=3600,
+        description="how soon another worker may take the delivery of one that was not heard of "
+        "again: seconds, 0.5 to 3600",
+    )
+    MOST_SECONDS: int = Field(
+        3600,
+        ge=1,
+        le=86400,
+        description="when a worker gives up an attempt at a delivery: seconds, 1 to 86400",
+    )
+    KEPT_DAYS: float = Field(
+        7,
+        ge=0,
+        le=3650,
+        description="how long it is known that a delivery is done: days, up to 3650",
     )
 
-    @property
-    def longest_work(self) -> float:
-        """How long a worker may take over a delivery, in seconds."""
-        return self.WORKER_SECONDS or self.WORK_SECONDS + MARGIN
+    @field_validator("DATABASE_URL")
+    @classmethod
+    def _one_that_remembers(cls, given: str) -> str:
+        try:
+            url = make_url(given)
+        except ArgumentError:
+            raise ValueError("not a database's URL") from None
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        if url.drivername == "sqlite":
+            if not os.path.isabs(url.database or ""):
+                raise ValueError("not an absolute path")
+        elif url.drivername != "postgresql+psycopg":
+            raise ValueError("neither SQLite nor PostgreSQL")
+        return url.render_as_string(hide_password=False)
 
 
 def settings() -> Settings:

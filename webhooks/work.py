@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from typing import Any
@@ -32,6 +33,14 @@ def process_and_log_webhook(headers: dict[str, str], body: Any, seconds: float) 
     logger.info("--- Background webhook processing finished ---")
 
 
+def parsed(content: bytes) -> Any:
+    """Return the JSON value of a body, or `{"error": "Invalid JSON"}` if it is not JSON."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):  # syntax, encoding, too many digits; too deep
+        return {"error": "Invalid JSON"}
+
+
 def work(seconds: float) -> None:
     """Wait, as for a database, or compute, for this many seconds; WORK_KIND says which."""
     if settings().WORK_KIND == "wait":
@@ -57,3 +66,17 @@ def shortened(value: Any) -> str:
     except RecursionError:  # this thread's stack may allow less than the parser's did
         return "[nested too deep to show]"
     return text if len(text) <= LONGEST_LOGGED else f"{text[:LONGEST_LOGGED]}... [{len(text)}]"
+
+
+class Seldom:
+    """A logger of what goes on and on, such as a database that is away: once a minute."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def log(self, text: str) -> None:
+        """Log a line, unless another was logged within the last minute."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + 60
+            logger.error(text)

@@ -1,122 +1,186 @@
-"""The rows of the task queue: each against plain Celery with the same settings, in one run."""
+"""The rows of the task queue, each against the same commit without it, in one run."""
 
+import contextlib
 import json
+import os
+import re
+import shutil
 import statistics
+import subprocess
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from time import perf_counter
+from typing import NamedTuple
 
-from celery import Celery
-
-from lab import Queue, delivery
-from lab.observer.requests import Request, current
+from lab import Queue, delivery, serve
 from lab.publishing.notebooks import ROOT
-from lab.servers.web import serve
-from lab.traces import Ledger
-from webhooks.outbox import outbox_of
-from webhooks.queue import PROCESS, celery_app, publish
+from webhooks.deliveries import Delivery
+from webhooks.queue import PROCESS, celery_app
 
-from .plain import plain_app
+from ..databases import POSTGRESQL, postgresql
+from ..places import served
+from .plain import connect
 from .row import Row
 
 PATH = "/webhook-test/queue"
-PLAIN = "tests.bench.plain_worker"
+PLAIN = "tests.bench.plain"
+PLAIN_WORKER = "tests.bench.plain_worker"
 
 
-def asked() -> tuple[str, dict[str, str], str]:
+class Load(NamedTuple):
+    """What wrk has measured: seconds, and answers a second."""
+
+    p50: float
+    p99: float
+    rate: float
+
+
+def load(url: str, callers: int, seconds: float) -> Load:
+    """Post deliveries, each with an id of its own, from a program that is not ours."""
     sent = delivery("push")
-    headers = {name.lower(): value for name, value in sent["headers"].items()}
-    return headers["x-github-delivery"], headers, json.dumps(json.loads(sent["content"]))
+    headers = {name: value for name, value in sent["headers"].items() if "Delivery" not in name}
+    pairs = ", ".join(
+        f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(
+            f"wrk.method = 'POST'\nwrk.headers = {{{pairs}}}\n"
+            f"wrk.body = [==[{sent['content'].decode()}]==]\nlocal number = 0\n"
+            "request = function()\n  number = number + 1\n"
+            f"  wrk.headers['X-GitHub-Delivery'] = '{uuid.uuid4()}-' .. number\n"
+            "  return wrk.format()\nend\n"
+        )
+        script.flush()
+        command = [
+            "wrk", "-t1", f"-c{callers}", f"-d{max(1, round(seconds))}s", "--latency",
+            "--timeout", "10s", "-s", script.name, f"{url}{PATH}",
+        ]  # fmt: skip
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in said, said
+    times = {found[0]: found[1:] for found in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
+    unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+    p50, p99 = (float(times[each][0]) * unit[times[each][1]] for each in ("50", "99"))
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert rate is not None, said
+    return Load(p50, p99, float(rate[1]))
 
 
-def hand_over(app: Celery, sent: tuple[str, dict[str, str], str]) -> None:
-    app.send_task(PROCESS, sent, argsrepr=sent[0])
+@contextlib.contextmanager
+def databases() -> Iterator[dict[str, str | None]]:
+    """The databases that are here, by name: their URLs; None is the file that a queue makes."""
+    with contextlib.ExitStack() as stack:
+        found: dict[str, str | None] = {"SQLite": None}
+        if POSTGRESQL.exists():
+            found["PostgreSQL"] = stack.enter_context(postgresql()).url
+        yield found
 
 
-def enqueuing(size: float) -> Iterator[Row]:
-    """How long the enqueuing call takes: watched over not, and over plain Celery's."""
-    ledger = Ledger()
-    took: dict[str, list[float]] = {"celery": [], "ours": [], "watched": []}
-    with Queue(workers=0, broker="embedded") as queue:
-        app = plain_app(queue.url, queue.name)
-        for count in range(max(20, int(1000 * size))):
-            sent = asked()
-            page = ledger.open_page(str(count), perf_counter(), "POST", PATH)
-            begin = perf_counter()
-            hand_over(app, sent)
-            took["celery"].append(perf_counter() - begin)
-            for name in ("ours", "watched"):
-                request = Request(str(count), page, None) if name == "watched" else None
-                token = current.set(request)
-                begin = perf_counter()
-                publish(queue.url, queue.name, *sent)
-                took[name].append(perf_counter() - begin)
-                current.reset(token)
-    for quantile, name in ((0.5, "p50"), (0.99, "p99")):
-        at = {each: sorted(times)[int(len(times) * quantile)] for each, times in took.items()}
-        yield Row(f"enqueuing, watched, {name}", at["watched"] / at["ours"], 1.1)
-        yield Row(f"enqueuing, over plain Celery, {name}", at["watched"] / at["celery"], 1.1)
+def accepting(size: float) -> Iterator[Row]:
+    """What wrk sees of an answer, over an endpoint that makes the same commit itself."""
+    if shutil.which("wrk") is None:
+        return
+    pairs = max(1, int(5 * size))
+    with databases() as found:
+        for name, url in found.items():
+            with Queue(0, broker="embedded", database=url) as queue:
+                queue.deliveries.database.prepare()
+                with served(PLAIN + ":app", "bare") as plain, served("server:app", "bare") as ours:
+                    for callers in (1, 8):
+                        loads = [
+                            (load(ours, callers, 3 * size), load(plain, callers, 3 * size))
+                            for _ in range(pairs)
+                        ]
+                        p50, p99, rate = (
+                            statistics.median(a[field] / b[field] for a, b in loads)
+                            for field in range(3)
+                        )
+                        title = f"accepting, {name}, {callers} callers"
+                        if callers == 1:
+                            yield Row(f"{title}, p50", p50, 1.5)
+                        else:
+                            yield Row(f"{title}, p99", p99, 1.0)
+                            yield Row(f"{title}, answers a second", rate, 0.95, at_most=False)
+                    assert queue.broker is not None
+                    usual = load(ours, 8, 3 * size)
+                    queue.broker.freeze()
+                    frozen = load(ours, 8, 3 * size)
+                    queue.broker.thaw()
+                    yield Row(f"accepting, {name}, broker frozen, p99", frozen.p99 / usual.p99, 1.5)
 
 
 def starting(size: float) -> Iterator[Row]:
-    """How long after it was queued the work of an idle queue's delivery starts (ms)."""
-    with (
-        Queue(1, broker="embedded", WORK_SECONDS=0) as queue,
-        serve("server:app", on="process") as web,
-    ):
-        assert queue.workers
-        waits = []
-        for _ in range(max(10, int(200 * size))):
-            trace = web.post(PATH, **delivery("push")).wait()
-            (task,) = (task for task in trace.tasks if task.runner == "queue")
-            assert task.started is not None
-            assert task.queued is not None
-            waits.append(task.started - task.queued)
-    yield Row("queued to started, p50", statistics.median(waits) * 1000, 10, unit="ms")
+    """How long after its answer the work of an idle queue's delivery starts (ms)."""
+    with databases() as found:
+        for name, url in found.items():
+            with (
+                Queue(1, broker="embedded", database=url, WORK_SECONDS=0),
+                serve("server:app", on="process") as web,
+            ):
+                waits = []
+                for _ in range(max(10, int(400 * size))):
+                    trace = web.post(PATH, **delivery("push")).wait()
+                    (task,) = trace.tasks
+                    assert task.started is not None
+                    assert trace.responded is not None
+                    waits.append((task.started - trace.responded) * 1000)
+            waits.sort()
+            for quantile, bar in ((0.5, 10), (0.99, 25)):
+                wait = waits[int(len(waits) * quantile)]
+                title = f"answered to started, {name}, p{quantile * 100:.0f}"
+                yield Row(title, wait, bar, unit="ms")
 
 
 def working(size: float) -> Iterator[Row]:
-    """Deliveries a second that workers get through, over those of plain Celery's workers."""
+    """Deliveries a second that workers get through, over plain Celery's with one such commit."""
     number = max(40, int(1500 * size))
-    for workers in (1, 2):
-        ratios = []
-        for turn in range(max(1, int(6 * size))):
-            # In turn first: what a machine has just done tells on what it does next.
-            order = ("webhooks.worker", PLAIN)[:: 1 if turn % 2 else -1]
-            rates = {module: rate(module, workers, number) for module in order}
-            ratios.append(rates["webhooks.worker"] / rates[PLAIN])
-        name = f"tasks a second, {workers} worker{'s' * (workers > 1)}"
-        yield Row(name, statistics.median(ratios), 0.95, at_most=False)
+    with databases() as found:
+        for name, url in found.items():
+            for workers in (1, 2):
+                ratios = []
+                for turn in range(max(1, int(6 * size))):
+                    # In turn first: what a machine has just done tells on what it does next.
+                    order = ("webhooks.worker", PLAIN_WORKER)[:: 1 if turn % 2 else -1]
+                    rates = {module: rate(module, url, workers, number) for module in order}
+                    ratios.append(rates["webhooks.worker"] / rates[PLAIN_WORKER])
+                bar = 1.0 if name == "SQLite" else 0.9
+                title = f"tasks a second, {name}, {workers} worker{'s' * (workers > 1)}"
+                yield Row(title, statistics.median(ratios), bar, at_most=False)
 
 
-def rate(module: str, workers: int, number: int) -> float:
-    app_of = plain_app if module == PLAIN else celery_app
-    with Queue(workers, broker="embedded", worker=module, WORK_SECONDS=0, PYTHONPATH=ROOT) as queue:
-        outbox = outbox_of(queue.url, queue.name)
-        assert outbox is not None
-        app = app_of(queue.url, queue.name)
+def rate(module: str, database: str | None, workers: int, number: int) -> float:
+    """How many deliveries a second workers get through that were all there before."""
+    with Queue(
+        workers,
+        broker="embedded",
+        database=database,
+        worker=module,
+        WORK_SECONDS=0,
+        PYTHONPATH=ROOT,
+    ) as queue:
+        url = os.environ["DATABASE_URL"]
+        queue.deliveries.database.prepare()
+        app = celery_app(queue.url, queue.name)
         for worker in queue.workers:
             worker.freeze()
-        for _ in range(number):
-            hand_over(app, asked())
-        begin = perf_counter()
-        for worker in queue.workers:
-            worker.thaw()
-        while outbox.waiting():
-            time.sleep(0.002)
-        return number / (perf_counter() - begin)
-
-
-def refusing(size: float) -> Iterator[Row]:
-    """By when a request is refused whose broker is frozen (seconds)."""
-    with Queue(0, broker="embedded") as queue, serve("server:app", on="process") as web:
-        web.post(PATH, **delivery("push"))
-        assert queue.broker is not None
-        queue.broker.freeze()
-        number = max(4, int(30 * size))
-        refused = web.burst(PATH, [delivery("push") for _ in range(number)], at_once=number)
-        queue.broker.thaw()
-        assert {trace.status for trace in refused} == {503}
-    yield Row(
-        "503 for a frozen broker, the last", max(t.answered or 0 for t in refused), 6, unit="s"
-    )
+        sent = [delivery("push") for _ in range(number)]
+        lower = [{name.lower(): value for name, value in each["headers"].items()} for each in sent]
+        if module == PLAIN_WORKER:
+            for headers, each in zip(lower, sent, strict=True):
+                app.send_task(PROCESS, [headers, each["content"].decode()])
+            done = "SELECT count(*) FROM effects"
+        else:
+            given = [Delivery.of(h, s["content"]) for h, s in zip(lower, sent, strict=True)]
+            queue.deliveries.accept(given)
+            for each in given:
+                app.send_task(PROCESS, [each.key])
+            done = "SELECT count(*) FROM deliveries WHERE done IS NOT NULL"
+        with contextlib.closing(connect(url)) as watching:
+            before = watching.execute(done).fetchone()[0]
+            begin = perf_counter()
+            for worker in queue.workers:
+                worker.thaw()
+            while watching.execute(done).fetchone()[0] < before + number:
+                time.sleep(0.01)
+            return number / (perf_counter() - begin)

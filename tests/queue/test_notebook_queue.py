@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import httpx
@@ -18,9 +19,11 @@ import redis
 
 import server
 from lab import Queue, Traces, delivery, serve
+from lab.queue.starts import Starts
 from lab.queue.valkey import valkey_server
 from lab.servers.web import Web
 from lab.traces import Task, Trace
+from lab.traces.ledger import Ledger
 from webhooks.queue import celery_app
 from webhooks.settings import settings
 
@@ -30,9 +33,22 @@ from ..waiting import alive, until
 QUEUE = "/webhook-test/queue"
 
 
-def queued(traces: Trace | Traces) -> list[Task]:
-    """The tasks in the queue, less the call that gives a delivery to the broker."""
-    return [task for task in traces.tasks if task.runner == "queue"]
+def tasks(traces: Trace | Traces) -> list[Task]:
+    return list(traces.tasks)
+
+
+def name_of(sent: dict[str, Any]) -> str:
+    return str(sent["headers"]["X-GitHub-Delivery"])
+
+
+def states(queue: Queue) -> dict[str, str]:
+    """The state of each delivery by its id."""
+    return {each.id: each.state for each in queue.deliveries.known()}
+
+
+def starts(queue: Queue, name: str) -> int:
+    (known,) = queue.deliveries.known(id=name)
+    return known.starts
 
 
 def post(**options: Any) -> httpx.Response:
@@ -73,17 +89,26 @@ def test_a_broker_url_that_could_lose_deliveries_is_refused(
     "url",
     ["redis://:secret@127.0.0.1:1/0", "amqp://guest:secret@127.0.0.1:1//", "redis://x:secret"],
 )
-def test_an_unreachable_broker_gives_503_and_shows_no_secret(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    url: str,
+def test_a_delivery_is_accepted_though_the_broker_is_away_and_no_secret_is_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, url: str
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", url)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/deliveries.sqlite3")
+    assert post(**delivery("push")).status_code == 202
+    until(lambda: "The broker was not told of a delivery" in caplog.text)
+    assert "secret" not in caplog.text
+
+
+def test_a_database_that_is_away_gives_503_and_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@127.0.0.1:1/none")
     refused = post(**delivery("push"))
     assert refused.status_code == 503
-    assert "secret" not in refused.text
-    assert "secret" not in caplog.text
-    assert "has not taken a delivery" in caplog.text
+    assert refused.headers["retry-after"] == "5"
+    assert "The database has not taken the delivery" in refused.json()["detail"]
+    assert "secret" not in caplog.text + refused.text
 
 
 def test_refused_requests_never_reach_the_queue() -> None:
@@ -91,22 +116,20 @@ def test_refused_requests_never_reach_the_queue() -> None:
     assert too_long.status_code == 413
 
 
-def test_a_delivery_is_acknowledged_after_its_work() -> None:
+def test_a_worker_waits_for_its_broker_however_long_it_is_away() -> None:
     for url in ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"):
-        configured = celery_app(url, "q", 1.0).conf
-        assert configured.task_acks_late
-        assert configured.task_reject_on_worker_lost
+        configured = celery_app(url, "q", works=True).conf
+        assert configured.broker_connection_max_retries is None
+        assert configured.broker_connection_retry_on_startup
         assert configured.worker_prefetch_multiplier == 1
 
 
 def test_senders_have_timeouts_and_workers_do_not() -> None:
     sends = celery_app("redis://127.0.0.1:1/0", "q").conf.broker_transport_options
-    works = celery_app("redis://127.0.0.1:1/0", "q", 2.0).conf.broker_transport_options
+    works = celery_app("redis://127.0.0.1:1/0", "q", works=True).conf.broker_transport_options
     assert sends["socket_timeout"] == 1
     assert "socket_timeout" not in works
-    assert works["visibility_timeout"] == 2
-    confirmed = celery_app("amqp://127.0.0.1:1//", "q", 2.0).conf.broker_transport_options
-    assert confirmed["confirm_publish"]
+    assert works["health_check_interval"] == 5
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +148,7 @@ def web(queue: Queue) -> Iterator[Web]:
 @pytest.mark.slow
 def test_a_worker_process_does_the_work_after_the_answer(queue: Queue, web: Web) -> None:
     trace = web.post(QUEUE, **delivery("push")).wait()
-    (task,) = queued(trace)
+    (task,) = tasks(trace)
     assert trace.status == 202
     assert (task.name, task.runner, task.state) == ("process_and_log_webhook", "queue", "finished")
     assert task.where is not None
@@ -143,25 +166,37 @@ def test_a_worker_process_does_the_work_after_the_answer(queue: Queue, web: Web)
 
 
 @pytest.mark.slow
-def test_the_same_delivery_twice_has_one_effect(queue: Queue, web: Web) -> None:
-    before = sum(queue.effects.tally.values())
+def test_the_same_delivery_again_is_accepted_and_brings_no_new_work(queue: Queue, web: Web) -> None:
     same = delivery("push")
-    Traces([web.post(QUEUE, **same), web.post(QUEUE, **same)]).wait(20)
-    until(lambda: queue.effects.starts[same["headers"]["X-GitHub-Delivery"]] == 2)
-    assert sum(queue.effects.tally.values()) == before + 1
+    first, second = web.post(QUEUE, **same).wait(), web.post(QUEUE, **same).wait()
+    third = web.post(QUEUE, **same).wait()
+    assert [trace.status for trace in (first, second, third)] == [202] * 3
+    assert [task.state for task in tasks(first)] == ["finished"]
+    assert tasks(second) == tasks(third) == []
+    (known,) = queue.deliveries.known(id=name_of(same))
+    assert (known.starts, known.effects) == (1, 1)
 
 
 @pytest.mark.slow
-def test_the_broker_holds_no_secret(queue: Queue, web: Web) -> None:
+def test_another_body_under_an_id_is_refused(queue: Queue, web: Web) -> None:
+    first = delivery("push")
+    web.post(QUEUE, **first)
+    other = web.post(QUEUE, **{**first, "content": b"{}"})
+    assert other.status == 409
+    assert tasks(other) == []
+
+
+@pytest.mark.slow
+def test_neither_database_nor_broker_holds_a_secret(queue: Queue, web: Web) -> None:
     queue.workers[0].freeze()
     sent = delivery("push")
     sent["headers"]["Authorization"] = "Bearer very-secret"
     trace = web.post(QUEUE, **sent)
-    kept = b"".join(path.read_bytes() for path in folder_of(queue).rglob("*") if path.is_file())
+    kept = [path.read_bytes() for path in queue.folder.rglob("*") if path.is_file()]
     queue.workers[0].thaw()
     trace.wait()
-    assert sent["headers"]["X-GitHub-Delivery"].encode() in kept
-    assert b"very-secret" not in kept
+    assert any(name_of(sent).encode() in each for each in kept)
+    assert not any(b"very-secret" in each for each in kept)
 
 
 @pytest.mark.slow
@@ -175,53 +210,52 @@ def test_unusual_json_bodies_arrive_unchanged(queue: Queue, web: Web) -> None:
     ):
         sent = web.post(QUEUE, content=body.encode(), headers={"x-github-event": "odd"})
         assert sent.status == 202
-        assert queued(sent.wait())[0].state == "finished"
+        assert tasks(sent.wait())[0].state == "finished"
 
 
 @pytest.mark.slow
-def test_a_frozen_broker_gives_503_and_may_still_have_the_delivery(queue: Queue, web: Web) -> None:
+def test_a_frozen_broker_makes_work_late_and_nobody_wait(queue: Queue, web: Web) -> None:
     assert queue.broker is not None
     queue.broker.freeze()
-    refused = web.burst(QUEUE, (delivery("push") for _ in range(12)), at_once=12)
-    pinged = web.get("/ping")
+    accepted = web.burst(QUEUE, (delivery("push") for _ in range(12)), at_once=12)
     queue.broker.thaw()
-    assert {trace.status for trace in refused} == {503}
-    assert pinged.status == 200
-    accepted = web.post(QUEUE, **delivery("push")).wait()
-    assert accepted.status == 202
-    assert queued(accepted)[0].state == "finished"
-    # At least one was written to a connection that the broker read once it went on.
-    assert "finished" in {task.state for task in queued(refused)}
+    assert {trace.status for trace in accepted} == {202}
+    assert {task.state for task in tasks(accepted.wait())} == {"finished"}
 
 
 @pytest.mark.slow
-def test_a_restarted_broker_has_all_that_it_had_accepted(queue: Queue, web: Web) -> None:
+@pytest.mark.parametrize("files", ["kept", "wiped"])
+def test_a_broker_that_is_killed_loses_nothing(queue: Queue, web: Web, files: str) -> None:
     assert queue.broker is not None
     queue.workers[0].freeze()
-    accepted = web.burst(QUEUE, (delivery("push") for _ in range(10)))
-    assert {trace.status for trace in accepted} == {202}
+    accepted = web.burst(QUEUE, [delivery("push") for _ in range(10)])
     queue.broker.kill()
-    assert web.post(QUEUE, **delivery("push")).status == 503
-    queue.broker.restart()
+    accepted += web.burst(QUEUE, [delivery("push")])
+    assert {trace.status for trace in accepted} == {202}
+    if files == "wiped":
+        queue.broker.restart()
+        queue.broker.wipe()
+    else:
+        queue.broker.restart()
     queue.workers[0].thaw()
-    accepted.wait(60)
-    assert {task.state for task in queued(accepted)} <= {"finished", "lost"}
-    assert all(queued(trace)[-1].state == "finished" for trace in accepted)
+    assert {task.state for task in tasks(Traces(accepted).wait())} == {"finished"}
 
 
 @pytest.mark.slow
-def test_a_delivery_stays_queued_while_the_database_fails(queue: Queue, web: Web) -> None:
-    with closing(sqlite3.connect(queue.effects.path)) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON deliveries "
+def test_a_delivery_waits_while_the_database_fails_and_that_is_no_attempt(
+    queue: Queue, web: Web
+) -> None:
+    with closing(sqlite3.connect(queue.folder / "deliveries.sqlite3")) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON effects "
                    "BEGIN SELECT RAISE(ABORT, 'full'); END")  # fmt: skip
         waiting = delivery("push")
         web.post(QUEUE, **waiting)
-        name = waiting["headers"]["X-GitHub-Delivery"]
-        until(lambda: queue.workers[0].said(f"Delivery {name} waits for "))
-        assert name not in queue.effects.done
+        until(lambda: queue.workers[0].said("Waiting for the database"))
+        assert states(queue)[name_of(waiting)] == "working"
         db.execute("DROP TRIGGER full")
-    until(lambda: name in queue.effects.done)
-    assert queue.effects.starts[name] == 1
+    until(lambda: states(queue)[name_of(waiting)] == "done")
+    (known,) = queue.deliveries.known(id=name_of(waiting))
+    assert (known.starts, known.attempts, known.effects) == (1, 0, 1)
 
 
 @pytest.mark.slow
@@ -231,19 +265,71 @@ def test_a_killed_workers_delivery_is_begun_again_and_traced() -> None:
         serve("server:app", on="process") as web,
     ):
         (trace,) = web.burst(QUEUE, [delivery("push")]).wait_started()
-        assert [task.state for task in queued(trace)] == ["running"]
+        assert [task.state for task in tasks(trace)] == ["running"]
         queue.workers[0].kill()
         queue.add_workers(1)
         trace.wait()
-        assert [(task.name, task.runner, task.state) for task in queued(trace)] == [
+        assert [(task.name, task.runner, task.state) for task in tasks(trace)] == [
             ("process_and_log_webhook", "queue", "lost"),
             ("process_and_log_webhook", "queue", "finished"),
         ]
-        lost, again = queued(trace)
+        lost, again = tasks(trace)
         assert lost.gone is not None
         assert again.started is not None
         assert lost.gone < again.started
         assert trace.finished == again.finished
+
+
+@pytest.mark.slow
+def test_when_the_queue_stops_its_work_is_lost_and_what_waits_never_ran() -> None:
+    with (
+        Queue(workers=1, broker="embedded", WORK_SECONDS=60) as queue,
+        serve("server:app", on="process") as web,
+    ):
+        traces = web.burst(QUEUE, [delivery("push")]).wait_started()
+        traces += web.burst(QUEUE, [delivery("push") for _ in range(2)])
+        queue.stop()
+        fates = [task.state for task in tasks(Traces(traces).wait(5))]
+        assert fates == ["lost", "never ran", "never ran"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", ["older", "younger"])
+def test_when_a_queue_stops_what_waits_in_another_still_waits(stopped: str) -> None:
+    with serve(server.app) as web, Queue(workers=0, broker="embedded") as older:
+        in_older = web.post(QUEUE, **delivery("push"))
+        with Queue(workers=0, broker="embedded") as younger:
+            in_younger = web.post(QUEUE, **delivery("push"))
+            (older if stopped == "older" else younger).stop()
+            states = {tasks(trace)[0].state for trace in (in_older, in_younger)}
+            assert states == {"never ran", "waiting"}
+            assert tasks(in_older)[0].state == ("never ran" if stopped == "older" else "waiting")
+
+
+@pytest.mark.slow
+def test_a_queue_that_stops_leaves_the_other_queues_of_its_broker(tmp_path: Path) -> None:
+    with (
+        valkey(tmp_path) as broker,
+        serve(server.app) as web,
+        Queue(workers=0, broker=broker.url),
+    ):
+        in_other = web.post(QUEUE, **delivery("push"))
+        with Queue(workers=0, broker=broker.url):
+            trace = web.post(QUEUE, **delivery("push"))
+        assert [task.state for task in tasks(trace)] == ["never ran"]
+        assert [task.state for task in tasks(in_other)] == ["waiting"]
+
+
+def test_when_a_queue_stops_a_start_that_was_to_be_tried_again_never_ran() -> None:
+    ledger, starts = Ledger(), Starts(lambda worker: None)
+    trace = ledger.open(Trace("one", sent=perf_counter()))
+    starts.enter(
+        "one", "begun", "key", "start", "ship", perf_counter(), "process 1", "worker1@host"
+    )
+    starts.enter("one", "ended", "key", "start", perf_counter(), "ValueError: no van", True)
+    assert [task.state for task in trace.tasks] == ["failed", "waiting"]
+    starts.end()
+    assert [task.state for task in trace.tasks] == ["failed", "never ran"]
 
 
 @pytest.mark.slow
@@ -255,46 +341,46 @@ def test_traces_of_queued_work_continue_when_the_server_is_killed(queue: Queue) 
     web.join()
     assert not any(trace.settled for trace in traces)
     queue.workers[0].thaw()
-    assert {task.state for task in queued(traces.wait())} == {"finished"}
+    assert {task.state for task in tasks(traces.wait())} == {"finished"}
 
 
 @pytest.mark.slow
-def test_a_delivery_that_redis_gave_to_a_dying_worker_is_queued_again(
-    queue: Queue, web: Web
-) -> None:
+def test_messages_that_are_lost_make_work_late(queue: Queue, web: Web) -> None:
     assert queue.broker is not None
     queue.workers[0].freeze()
-    # The frozen worker may have asked already: it gets the first, whoever dies takes the second.
-    traces = [web.post(QUEUE, **delivery("push")) for _ in range(2)]
+    traces = web.burst(QUEUE, [delivery("push") for _ in range(5)])
     with redis.Redis(port=queue.broker.port) as client:
-        assert client.rpop(f"{queue.name}:{queue.name}")
+        client.flushall()
     queue.workers[0].thaw()
-    for trace in traces:
-        assert [task.state for task in queued(trace.wait(30))][-1] == "finished"
+    assert {task.state for task in tasks(traces.wait())} == {"finished"}
 
 
 @pytest.mark.slow
-def test_a_delivery_that_kills_workers_is_set_aside_and_replayable() -> None:
-    with Queue(workers=2, broker="embedded", WORK_SECONDS=0.0) as queue, serve(server.app) as web:
-        web.post(QUEUE, **delivery("push")).wait()
-        for worker in queue.workers:
-            worker.stop()
-        queue.workers.clear()
+def test_a_delivery_whose_workers_are_killed_lies_aside_and_can_be_replayed() -> None:
+    with (
+        Queue(workers=0, broker="embedded", WORK_SECONDS=30, LEASE_SECONDS=0.5) as queue,
+        serve("server:app", on="process") as web,
+    ):
         poison = delivery("push")
-        name = poison["headers"]["X-GitHub-Delivery"]
+        name = name_of(poison)
         trace = web.post(QUEUE, **poison)
-        for attempt in (1, 2, 3):
-            queue.effects.begin(name, f"killed{attempt}")  # as a worker that dies leaves it
+        for number in range(3):
+            queue.add_workers(1)
+            until(lambda number=number: starts(queue, name) == number + 1)  # type: ignore[misc]
+            queue.workers[-1].kill()
         queue.add_workers(1)
-        until(lambda: len(queue.effects.aside) == 1)
-        (aside,) = queue.effects.aside
-        assert aside.delivery == name
-        assert aside.headers["x-github-event"] == "push"
-        assert name not in queue.effects.done
+        until(lambda: states(queue)[name] == "aside")
+        (known,) = queue.deliveries.known("aside")
+        assert known.reason is not None
+        assert known.reason.endswith("was not heard of again")
+        # One that was killed before its first line has no start in the trace.
+        *killed, last = [task.state for task in tasks(trace.wait())]
+        assert set(killed) == {"lost"}
+        assert last == "failed"
         queue.replay(name)
-        until(lambda: name in queue.effects.done)
-        assert queue.effects.aside == []
-        assert trace.status == 202
+        until(lambda: states(queue)[name] == "working")
+        with pytest.raises(KeyError, match="does not lie aside"):
+            queue.replay(name)
 
 
 @pytest.mark.slow
@@ -306,14 +392,6 @@ def test_a_foreign_broker_is_left_as_it_was(tmp_path: Path) -> None:
             web.post(QUEUE, **delivery("push")).wait()
             assert len(client.keys("*")) > 1
         assert client.keys("*") == [b"somebody's"]
-
-
-@pytest.mark.slow
-def test_a_delivery_is_replayed_to_the_queue_that_set_it_aside(queue: Queue, web: Web) -> None:
-    queue.effects.set_aside("once more", "it broke", {"x-github-event": "push"}, "{}")
-    with Queue(workers=0, broker="embedded"):  # a newer one
-        queue.replay("once more")
-        until(lambda: "once more" in queue.effects.done)
 
 
 @pytest.mark.slow
@@ -371,7 +449,7 @@ def test_broker_and_workers_end_with_the_process_that_started_them(
         "from lab import Queue\n"
         "queue = Queue(workers=2, broker='embedded')\n"
         "print(queue.broker.pid, *(worker.pid for worker in queue.workers), queue._programs.pid,"
-        " queue.effects.path.parent, flush=True)\ninput()\n" + endings[ending] + "\ninput()"
+        " queue.folder, flush=True)\ninput()\n" + endings[ending] + "\ninput()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -411,21 +489,6 @@ def family(pid: int) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def folder_of(queue: Queue) -> Path:
-    return queue.effects.path.parent / "broker"
-
-
-@pytest.mark.slow
-def test_each_request_of_a_delivery_sent_again_settles_and_tells_the_truth(
-    queue: Queue, web: Web
-) -> None:
-    same = delivery("push")
-    for _ in range(4):
-        trace = web.post(QUEUE, **same).wait(20)
-        assert [task.state for task in queued(trace)] == ["finished"]
-        assert "?" not in [task.name for task in trace.tasks]
-
-
 @pytest.mark.slow
 def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
@@ -435,3 +498,17 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(
     with pytest.raises(RuntimeError, match="broker: ended with 1"):
         Queue(broker="embedded")
     until(lambda: psutil.Process().children(recursive=True) == before)
+
+
+@pytest.mark.slow
+def test_a_queue_is_waited_for_and_workers_may_have_variables_of_their_own() -> None:
+    with (
+        Queue(workers=0, broker="embedded", WORK_SECONDS=30) as queue,
+        serve("server:app", on="process") as web,
+    ):
+        web.post(QUEUE, **delivery("push"))
+        with pytest.raises(TimeoutError, match="1 deliveries are not done"):
+            queue.wait(0)
+        queue.add_workers(1, WORK_SECONDS=0)
+        queue.wait()
+        assert {*states(queue).values()} == {"done"}

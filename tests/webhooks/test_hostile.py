@@ -150,6 +150,8 @@ def ask(method, path, query=b"", headers=(), parts=(), gone=False):
     before = set(threading.enumerate())
     asyncio.run(asyncio.wait_for(server.app(scope, receive, send), 10))
     for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("webhooks "):  # the intake's, which serve all requests
+            continue
         thread.join(10)
         assert not thread.is_alive()
     [status] = [message["status"] for message in sent if "status" in message]
@@ -255,12 +257,12 @@ def test_nesting_does_not_end_a_worker(deep, queue, lines, raised):
 
 def hand_over(body, queue, lines, raised):
     server.app.state.webhook_secret = None
-    before = len(queue.effects.done)
+    before = queue.deliveries.tally().get("unnamed", 0)
     status, content = ask("POST", QUEUE, parts=[body])
     assert (status, json.loads(content)) == (202, {"status": "Accepted"})
     assert_harmless(status, content, lines, raised)
-    until(lambda: len(queue.effects.done) == before + 1)
-    assert queue.effects.aside == []
+    until(lambda: queue.deliveries.tally().get("unnamed", 0) == before + 1)
+    assert queue.deliveries.known("aside") == []
     assert not queue.workers[0].ended
 
 
@@ -337,7 +339,9 @@ def test_raw_bytes_on_a_connection_do_no_harm(bytes_sent, web, lines, raised):
             connection.sendall(bytes_sent)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65_536)
-        except (ConnectionResetError, BrokenPipeError):  # the server has hung up: its right
+        except TimeoutError:
+            raise
+        except OSError:  # the server has hung up: its right
             answer = b""
     status = int(answer.split()[1]) if answer else 400
     assert web.get("/ping").status == 200

@@ -1,4 +1,4 @@
-"""Web, broker and two workers on four hosts, one of whose links is cut in the middle of the work.
+"""Web, two workers, and broker with database on four hosts, whose links are cut in mid-work.
 
 The hosts are network namespaces of the test's own, joined by a bridge that leads nowhere else.
 """
@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lab.queue.valkey import server_command, valkey_server
-from webhooks.effects import Effects
+from webhooks.deliveries import Known
 
+from ..databases import POSTGRESQL, PostgreSQL, open_folder
 from ..waiting import until
 
 pytestmark = [
@@ -26,13 +28,14 @@ pytestmark = [
         sys.platform != "linux"
         or os.geteuid() != 0
         or shutil.which("ip") is None
+        or not POSTGRESQL.exists()
         or subprocess.run(["ip", "netns", "add", "lab-probe"], capture_output=True).returncode != 0
         or subprocess.run(["ip", "netns", "del", "lab-probe"], capture_output=True).returncode != 0,
-        reason="needs root, iproute2 and a kernel that allows network namespaces",
+        reason="needs root, PostgreSQL, iproute2 and a kernel that allows network namespaces",
     ),
 ]
 
-HOSTS = {"web": "10.199.77.1", "broker": "10.199.77.2", "one": "10.199.77.3", "two": "10.199.77.4"}
+HOSTS = {"web": "10.199.77.1", "stores": "10.199.77.2", "one": "10.199.77.3", "two": "10.199.77.4"}
 PORT = 6390
 SEND = """
 import asyncio, json, sys, httpx
@@ -45,6 +48,14 @@ async def main(number):
     print(json.dumps([(d["headers"]["X-GitHub-Delivery"], a.status_code) for d, a in pairs]))
 asyncio.run(main(int(sys.argv[1])))
 """
+KNOWN = """
+import json
+from webhooks.database import Database
+from webhooks.deliveries import Deliveries
+from webhooks.settings import settings
+known = Deliveries(Database(settings().DATABASE_URL, 10)).known()
+print(json.dumps([each._asdict() for each in known]))
+"""
 
 
 class Net:
@@ -53,10 +64,14 @@ class Net:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.server = PostgreSQL(folder / "database", host=HOSTS["stores"])
+        with (folder / "database" / "data" / "pg_hba.conf").open("a") as file:
+            file.write("host all all samenet trust\n")
         self.environment = os.environ | {
-            "CELERY_BROKER_URL": f"redis://{HOSTS['broker']}:{PORT}/0",
-            "EFFECTS_DATABASE": str(folder / "effects.sqlite3"),
-            "WORK_SECONDS": "0.2",
+            "CELERY_BROKER_URL": f"redis://{HOSTS['stores']}:{PORT}/0",
+            "DATABASE_URL": self.server.url,
+            "WORK_SECONDS": "2",
+            "LEASE_SECONDS": "2",
         }
 
     def build(self) -> None:
@@ -75,8 +90,8 @@ class Net:
             ip("-n", self.space(host), "link", "set", "lo", "up")
 
     def raze(self) -> None:
-        for host in [*self.running]:
-            self.kill(host)
+        for name in [*self.running]:
+            self.kill(name)
         for host in ["switch", *HOSTS]:
             subprocess.run(["ip", "netns", "del", self.space(host)], capture_output=True)
 
@@ -86,10 +101,10 @@ class Net:
     def on(self, host: str, *command: str) -> list[str]:
         return ["ip", "netns", "exec", self.space(host), *command]
 
-    def start(self, host: str, ready: str, *command: str) -> None:
-        log = self.folder / f"{host}.log"
+    def start(self, host: str, name: str, ready: str, *command: str) -> None:
+        log = self.folder / f"{name}.log"
         with log.open("wb") as out:
-            self.running[host] = subprocess.Popen(
+            self.running[name] = subprocess.Popen(
                 self.on(host, *command), cwd=self.folder, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -97,38 +112,57 @@ class Net:
         until(lambda: ready in log.read_text(errors="replace"), timeout=30)
 
     def start_broker(self) -> None:
-        command = server_command(valkey_server(), PORT, self.folder, HOSTS["broker"])
-        self.start("broker", "eady to accept connections", *command, "--protected-mode", "no")
+        command = server_command(valkey_server(), PORT, self.folder, HOSTS["stores"])
+        self.start(
+            "stores", "broker", "eady to accept connections", *command, "--protected-mode", "no"
+        )
+
+    def start_database(self) -> None:
+        self.start("stores", "database", "ready to accept connections", *self.server.command)
 
     def start_worker(self, host: str) -> None:
         self.start(
-            host, " ready.", sys.executable, "-m", "celery", "-A", "webhooks.worker", "worker",
-            "--loglevel=info", "--concurrency=1", f"--hostname={host}@%h",
+            host, host, " ready.", sys.executable, "-m", "celery", "-A", "webhooks.worker",
+            "worker", "--loglevel=info", "--concurrency=1", f"--hostname={host}@%h",
         )  # fmt: skip
 
     def start_web(self) -> None:
         self.start(
-            "web", "Uvicorn running", sys.executable, "-m", "uvicorn", "server:app",
+            "web", "web", "Uvicorn running", sys.executable, "-m", "uvicorn", "server:app",
             "--host", HOSTS["web"], "--port", "8000",
         )  # fmt: skip
 
-    def kill(self, host: str) -> None:
-        process = self.running.pop(host)
+    def kill(self, name: str) -> None:
+        process = self.running.pop(name)
+        family = psutil.Process(process.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        for each in family:  # a database's processes have groups of their own
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
 
     def link(self, host: str, state: str) -> None:
         ip("-n", self.space("switch"), "link", "set", host, state)
 
-    def send(self, number: int) -> set[str]:
-        """Post deliveries from the web's host; return the ids of those that were accepted."""
+    def run(self, host: str, *command: str) -> str:
+        return subprocess.run(
+            self.on(host, *command), cwd=self.folder, env=self.environment, check=True,
+            capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    def send(self, number: int, status: int = 202) -> set[str]:
+        """Post deliveries from the web's host, each to be answered so; return their ids."""
         url = f"http://{HOSTS['web']}:8000/webhook-test/queue"
-        done = subprocess.run(
-            self.on("web", sys.executable, "-c", SEND, str(number), url),
-            capture_output=True, check=True, text=True,
-        )  # fmt: skip
-        return {name for name, status in json.loads(done.stdout) if status == 202}
+        told = self.run("web", sys.executable, "-c", SEND, str(number), url)
+        answered = dict(json.loads(told))
+        assert list(answered.values()) == [status] * number
+        return set(answered)
+
+    def known(self) -> list[Known]:
+        """What is known of the deliveries, as it is seen on the database's host."""
+        told = self.run("stores", sys.executable, "-c", KNOWN)
+        return [Known(**each) for each in json.loads(told)]
 
 
 def ip(*arguments: str) -> None:
@@ -136,45 +170,54 @@ def ip(*arguments: str) -> None:
 
 
 @pytest.fixture
-def net(tmp_path: Path) -> Iterator[Net]:
-    net = Net(tmp_path)
-    try:
-        net.build()
-        yield net
-    finally:
-        net.raze()
+def net() -> Iterator[Net]:
+    with open_folder() as folder:
+        net = Net(folder)
+        try:
+            net.build()
+            yield net
+        finally:
+            net.raze()
 
 
 def test_across_hosts_every_accepted_delivery_has_one_effect(net: Net) -> None:
-    effects = Effects(net.environment["EFFECTS_DATABASE"])
+    def at_work(host: str) -> set[str]:
+        return {
+            each.id
+            for each in net.known()
+            if each.state == "working" and (each.worker or "").startswith(f"{host}@")
+        }
 
-    def starts_on(host: str) -> int:
-        return sum(worker.startswith(f"{host}@") for worker in effects.workers.values())
+    def done() -> set[str]:
+        return {each.id for each in net.known() if each.state == "done"}
 
+    net.start_database()
     net.start_broker()
     net.start_worker("one")
     net.start_worker("two")
     net.start_web()
-    accepted = net.send(20)
-    assert len(accepted) == 20
+    accepted = net.send(8)
 
-    begun = starts_on("one")
-    until(lambda: starts_on("one") > begun)
+    until(lambda: at_work("one"))
     net.link("one", "down")
-    # It ends its work and cannot say so: the delivery is given to the other, and has no new effect.
-    until(lambda: any(number > 1 for number in effects.starts.values()))
-    until(lambda: accepted <= effects.done)
+    # It ends its work and cannot say so: the other takes the delivery over.
+    until(lambda: accepted <= done())
+    taken_over = [each for each in net.known() if each.starts > 1]
+    assert [(each.starts, each.attempts, each.effects) for each in taken_over] == [(2, 1, 1)]
+    assert (taken_over[0].worker or "").startswith("two@")
 
     net.link("one", "up")
-    begun = starts_on("one")
-    accepted |= net.send(20)
-    until(lambda: starts_on("one") > begun)
+    known = net.known()
+    net.kill("two")
+    accepted |= net.send(2)
+    until(lambda: accepted <= done())  # by the one that was away
+    assert net.known()[:8] == known  # it had no second effect of what it had at hand
 
-    net.kill("broker")
-    assert net.send(1) == set()
-    net.start_broker()
-    accepted |= net.send(5)
-    until(lambda: accepted <= effects.done)
-    assert len(accepted) == 45
-    assert sum(effects.tally.values()) == len(effects.done)
-    assert starts_on("two") > 0
+    net.link("stores", "down")
+    net.send(1, status=503)
+    net.link("stores", "up")
+    accepted |= net.send(2)
+    until(lambda: accepted <= done())
+    known = net.known()
+    assert {each.effects for each in known} == {1}
+    assert {each.id for each in known} >= accepted

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from platformdirs import user_data_path
 
 from lab.publishing.notebooks import ROOT
 from webhooks.settings import Settings, WrongSetting, settings
@@ -29,8 +30,17 @@ WRONG = [
     ("CELERY_QUEUE", ""),
     ("CELERY_QUEUE", "队列"),
     ("CELERY_QUEUE", "two words"),
-    ("WORKER_SECONDS", "0"),
-    ("EFFECTS_DATABASE", ""),
+    ("DATABASE_URL", ""),
+    ("DATABASE_URL", "deliveries.sqlite3"),
+    ("DATABASE_URL", "sqlite://"),
+    ("DATABASE_URL", "sqlite:///:memory:"),
+    ("DATABASE_URL", "sqlite:///deliveries.sqlite3"),
+    ("DATABASE_URL", "mysql://localhost/webhooks"),
+    ("DATABASE_URL", "postgresql+asyncpg://localhost/webhooks"),
+    ("LEASE_SECONDS", "0"),
+    ("MOST_SECONDS", "0"),
+    ("MOST_SECONDS", "1.5"),
+    ("KEPT_DAYS", "-1"),
 ]
 
 
@@ -79,11 +89,28 @@ def test_a_wrong_setting_ends_the_start_of_web_and_worker(command: list[str]) ->
 def test_settings_follow_the_current_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name, raising=False)
-    assert settings().longest_work == 5.3
+    assert settings().WORK_SECONDS == 0.3
     monkeypatch.setenv("WORK_SECONDS", "2")
-    assert settings().longest_work == 7
-    monkeypatch.setenv("WORKER_SECONDS", "60")
-    assert settings().longest_work == 60
+    assert settings().WORK_SECONDS == 2
+
+
+def test_the_database_is_reached_by_the_driver_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:word@db.example/webhooks")
+    assert settings().DATABASE_URL == "postgresql+psycopg://me:word@db.example/webhooks"
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/a.sqlite3")
+    assert f"sqlite:///{tmp_path}/a.sqlite3" == settings().DATABASE_URL
+
+
+def test_by_default_the_database_is_at_one_place_whatever_the_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    before = settings().DATABASE_URL
+    monkeypatch.chdir(tmp_path)
+    assert before == settings().DATABASE_URL
+    assert Path(before.removeprefix("sqlite:///")).is_absolute()
 
 
 def table(page: Path) -> dict[str, tuple[str, str]]:
@@ -95,7 +122,7 @@ def table(page: Path) -> dict[str, tuple[str, str]]:
 
 def default(name: str) -> str:
     value = Settings.model_fields[name].default
-    return "" if value is None else f"`{value}`"
+    return "" if value is None else f"`{value}`".replace(str(user_data_path()), "…")
 
 
 def test_the_readme_describes_each_setting_as_the_class_does() -> None:

@@ -7,16 +7,17 @@ nowhere.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
-from .names import describe
+from .names import describe, name_of
 from .pages import TICKET
 from .requests import new_key
 from .transport import Reporter
@@ -36,32 +37,52 @@ def reporter_variable(report: Reporter) -> dict[str, str]:
     return {STAMPS: report.folder}
 
 
-def stamped(task: Any) -> Callable[..., Any]:
-    """What a Celery task runs, stamped around its first and last line.
-
-    Two stamps travel: `begun` with the message's key, and `ended` with whether the message will be
-    given to a worker again.
-    """
+def stamped_task(task: Any) -> Callable[..., Any]:
+    """What a Celery task runs, stamped for the request that has sent its message."""
     run = task.run
 
     @functools.wraps(run)
     def stamped_run(*args: Any, **kwargs: Any) -> Any:
-        report, ticket = reporter(), task.request.get(TICKET)
-        if report is None or ticket is None:
+        ticket = task.request.get(TICKET)
+        if ticket is None:
             return run(*args, **kwargs)
         trace_id, key, name = ticket
-        start = new_key()
-        where = f"process {os.getpid()} on {socket.gethostname()}"
-        report(trace_id, "begun", key, start, name, perf_counter(), where, task.request.hostname)
-        try:
-            result = run(*args, **kwargs)
-        except BaseException as error:
-            report(trace_id, "ended", key, start, perf_counter(), *_outcome(error))
-            raise
-        report(trace_id, "ended", key, start, perf_counter(), None, False)
-        return result
+        with start_stamped(trace_id, key, name, task.request.hostname):
+            return run(*args, **kwargs)
 
     return stamped_run
+
+
+def stamped_attempt(attempt: Callable[..., None], name: str) -> Callable[..., None]:
+    """The webhook service's attempt at a delivery, stamped: its key tells for which request."""
+
+    @functools.wraps(attempt)
+    def stamped_attempt(place: Any, lease: Any) -> None:
+        with start_stamped("", lease.delivery.key, name, lease.worker):
+            attempt(place, lease)
+
+    return stamped_attempt
+
+
+@contextlib.contextmanager
+def start_stamped(trace_id: str, key: str, name: str, worker: str) -> Iterator[None]:
+    """Stamp one start of queued work around its first and last line.
+
+    Two stamps travel: `begun` with the work's key, and `ended` with whether it will be given to a
+    worker again.
+    """
+    report = reporter()
+    if report is None:
+        yield
+        return
+    start, where = new_key(), f"process {os.getpid()} on {socket.gethostname()}"
+    report(trace_id, "begun", key, start, name, perf_counter(), where, worker)
+    try:
+        yield
+    except BaseException as error:
+        report(trace_id, "ended", key, start, perf_counter(), *_outcome(error))
+        raise
+    report(trace_id, "ended", key, start, perf_counter(), None, False)
 
 
 def _outcome(error: BaseException) -> tuple[str | None, bool]:
@@ -77,7 +98,11 @@ def _outcome(error: BaseException) -> tuple[str | None, bool]:
 def _stamp_tasks(instance: Any, **_: Any) -> None:
     for name, task in instance.app.tasks.items():
         if not name.startswith("celery."):
-            task.run = stamped(task)
+            task.run = stamped_task(task)
+    service: Any = sys.modules.get("webhooks.worker")
+    if service is not None:
+        attempt, name = service.attempt, name_of(service.process_and_log_webhook)
+        service.attempt = stamped_attempt(attempt, name)
 
 
 if "celery" in sys.modules:

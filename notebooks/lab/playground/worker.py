@@ -6,10 +6,9 @@ import inspect
 
 from webhooks.queue import broker_and_queue, celery_app
 
-from .choice import MOST_SECONDS
 from .works import WORKS, task_name
 
-app = celery_app(*broker_and_queue(), MOST_SECONDS + 5)
+app = celery_app(*broker_and_queue(), works=True)
 
 for name, work in WORKS.items():
     if not inspect.iscoroutinefunction(work):

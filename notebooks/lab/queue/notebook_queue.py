@@ -12,6 +12,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +28,16 @@ from .starts import Starts
 from .valkey import Valkey
 
 if TYPE_CHECKING:
-    from webhooks.effects import Effects
+    import pandas as pd
+
+    from webhooks.deliveries import Deliveries
 
 EMBEDDED = "embedded"
-BROKER, NAME = "CELERY_BROKER_URL", "CELERY_QUEUE"
+LOOK_EVERY = 0.05
+NAMES = BROKER, NAME, DATABASE = "CELERY_BROKER_URL", "CELERY_QUEUE", "DATABASE_URL"
+READ_WITHIN = 5.0  # seconds in which the last stamps of workers that have ended are read
 
-Variables = tuple[str | None, str | None]
+Variables = tuple[str | None, ...]
 # For the variables of each queue, the variables that they replaced.
 _before: dict[Variables, Variables] = {}
 
@@ -40,8 +45,8 @@ _before: dict[Variables, Variables] = {}
 class Queue:
     """A task queue: a broker, and workers that take deliveries from it.
 
-    It sets CELERY_BROKER_URL and CELERY_QUEUE, so that servers started later hand over to it. It
-    ends, with all its processes, when its name is bound anew, or with the kernel.
+    It sets CELERY_BROKER_URL, CELERY_QUEUE and DATABASE_URL, so that servers started later use it.
+    It ends, with all its processes, when its name is bound anew, or with the kernel.
     """
 
     def __init__(
@@ -49,14 +54,17 @@ class Queue:
         workers: int = 1,
         *,
         broker: str | None = None,
+        database: str | None = None,
         worker: str = "webhooks.worker",
         **environment: Any,
     ) -> None:
         """Start the broker and the workers; return when every worker waits for deliveries.
 
         workers: number of worker processes. broker: its URL, or "embedded"; by default
-        CELERY_BROKER_URL, or the embedded broker if that is unset. worker: the module of the
-        workers' Celery app. environment: variables for the workers, such as WORK_SECONDS.
+        CELERY_BROKER_URL, or the embedded broker if that is unset. database: SQLAlchemy's URL of
+        the one that remembers deliveries; by default a file that goes with the queue. worker: the
+        module of the workers' Celery app. environment: variables for the workers, such as
+        WORK_SECONDS.
         Raises RuntimeError when the broker or a worker does not start.
         """
         if workers < 0:
@@ -69,52 +77,61 @@ class Queue:
         self.workers: list[Program] = []
         ending = contextlib.ExitStack()
         self._finalizer = weakref.finalize(self, ending.close)
-        self._folder = Path(tempfile.mkdtemp(prefix="background-tasks-queue-"))
-        ending.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        self._programs = Programs(str(self._folder))
-        ending.callback(self._programs.end)
+        self.folder = Path(tempfile.mkdtemp(prefix="background-tasks-queue-"))
+        ending.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._programs = Programs(str(self.folder))
         # Not methods of its own: the collector would keep this queue alive.
         starts = Starts(functools.partial(ended_at, self._programs))
-        collector = Collector(starts.enter, miss_stamps)
+        collector = Collector(starts.enter, miss_stamps, starts.enter_delivery, starts.settle)
+        ending.callback(starts.end)
+        ending.callback(collector.join, READ_WITHIN)
+        ending.callback(self._programs.end)
         ending.callback(collector.close)
         try:
             progress = Progress(1 + workers)
             if self.url == EMBEDDED:
-                self.broker = Valkey(self._programs, self._folder / "broker")
+                self.broker = Valkey(self._programs, self.folder / "broker")
                 self.url = self.broker.url
-            variables = self.url, self.name
+            # A broker that is not ours has other queues too, which stay.
+            starts.queue = self.url if self.broker else self.name
+            self._database = database or f"sqlite:///{self.folder}/deliveries.sqlite3"
+            variables = self.url, self.name, self._database
             _before[variables] = current_variables()
             ending.callback(restore_variables, variables)
             set_variables(variables)
             self._environment = {
+                # A killed worker's delivery is not to be waited for longer than a lesson bears.
+                "LEASE_SECONDS": "2",
                 **{name: str(value) for name, value in environment.items()},
-                BROKER: self.url,
-                NAME: self.name,
-                "EFFECTS_DATABASE": str(self._folder / "effects.sqlite3"),
+                **dict(zip(NAMES, variables, strict=True)),
                 **queue_worker.reporter_variable(collector.reporter),
             }
             progress.show(1)
-            for number in self._started(workers):
+            for number in self._started(workers, self._environment):
                 progress.show(1 + number)
         except BaseException:
             self.stop()
             raise
 
-    def add_workers(self, number: int = 1) -> None:
-        """Start more workers; return when they wait for deliveries."""
+    def add_workers(self, number: int = 1, **environment: Any) -> None:
+        """Start more workers; return when they wait for deliveries.
+
+        environment: variables for these workers, in place of the queue's.
+        """
         progress = Progress(number)
-        for ready in self._started(number):
+        own = {name: str(value) for name, value in environment.items()}
+        for ready in self._started(number, self._environment | own):
             progress.show(ready)
 
-    def _started(self, number: int) -> Iterator[int]:
+    def _started(self, number: int, environment: dict[str, str]) -> Iterator[int]:
         """Start workers side by side; yield the number of ready workers each time it grows."""
-        begun = [self._start_worker() for _ in range(number)]
+        begun = [self._start_worker(environment) for _ in range(number)]
         for ready, worker in enumerate(begun, 1):
             worker.until(functools.partial(worker.said, " ready."), READY_WITHIN, "ready")
             self.workers.append(worker)
             yield ready
 
-    def _start_worker(self) -> Program:
+    def _start_worker(self, environment: dict[str, str]) -> Program:
         name = f"worker{sum(each.startswith('worker') for each in self._programs) + 1}"
         command = [
             sys.executable, "-m", "celery", f"--workdir={os.getcwd()}", "-A", self._worker,
@@ -123,29 +140,52 @@ class Queue:
             # Workers of one notebook need not know each other; finding out takes them a second.
             "--without-gossip", "--without-mingle", "--without-heartbeat",
         ]  # fmt: skip
-        return self._programs.start(name, command, self._environment)
+        return self._programs.start(name, command, environment)
 
     @functools.cached_property
-    def effects(self) -> Effects:
-        """The effects of the webhook service's deliveries."""
-        from webhooks.effects import Effects
+    def deliveries(self) -> Deliveries:
+        """What the webhook service remembers of its deliveries."""
+        from webhooks.database import Database
+        from webhooks.deliveries import Deliveries
 
-        return Effects(self._environment["EFFECTS_DATABASE"])
+        database = Database(self._database, READY_WITHIN)
+        weakref.finalize(self, database.close)
+        database.prepare()
+        return Deliveries(database)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per delivery: its state, how often a worker took it, and its effects."""
+        import pandas as pd
+
+        rows = [
+            (each.id, each.state, each.starts, each.effects) for each in self.deliveries.known()
+        ]
+        return pd.DataFrame(rows, columns=["delivery", "state", "starts", "effects"])
+
+    def wait(self, timeout: float = 60) -> None:
+        """Wait until no delivery is left to be worked on: each is done, or lies aside.
+
+        timeout: seconds. Raises TimeoutError, which says how many are left.
+        """
+        end = time.monotonic() + timeout
+        while left := sum(each.state in ("waiting", "working") for each in self.deliveries.known()):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{left} deliveries are not done after {timeout:g} s")
+            time.sleep(LOOK_EVERY)
 
     def replay(self, delivery: str) -> None:
-        """Queue a delivery again that was set aside, with all its attempts.
+        """Have a delivery that lies aside begin anew; the workers look for it within seconds.
 
-        delivery: its id. Raises KeyError when it is not set aside, QueueUnavailable when the
-        broker is away.
+        delivery: its id. Raises KeyError when it does not lie aside.
         """
-        from webhooks.queue import publish
-
-        aside = self.effects.readmit(delivery)
-        publish(self.url, self.name, delivery, aside.headers, aside.body)
-        self.effects.forget(aside)
+        if not self.deliveries.replay(delivery):
+            raise KeyError(f"delivery {delivery!r} does not lie aside")
 
     def stop(self) -> None:
-        """End the workers and the broker at once, and delete the queue with its deliveries."""
+        """End the workers and the broker at once, and delete the queue with its deliveries.
+
+        In the traces, what was at work is lost, and what waited never ran.
+        """
         if self._finalizer.alive and self.broker is None:
             with contextlib.suppress(Exception):  # the broker is not ours, and may be away
                 self._delete()
@@ -174,12 +214,12 @@ class Queue:
 
 
 def current_variables() -> Variables:
-    """Return the broker's URL and the queue's name from the environment."""
-    return os.environ.get(BROKER), os.environ.get(NAME)
+    """Return the broker's URL, the queue's name and the database's URL from the environment."""
+    return tuple(os.environ.get(name) for name in NAMES)
 
 
 def set_variables(variables: Variables) -> None:
-    for name, value in zip((BROKER, NAME), variables, strict=True):
+    for name, value in zip(NAMES, variables, strict=True):
         if value is None:
             os.environ.pop(name, None)
         else:

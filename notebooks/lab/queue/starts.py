@@ -1,13 +1,21 @@
-"""Enters workers' stamps of a message into its trace: each start is a task of its own."""
+"""Enters workers' stamps of queued work into its trace: each start is a task of its own.
+
+Celery's message carries the request that has sent it; a delivery of the webhook service is known
+by its key alone.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
-from ..traces.ledger import Page, page_of
+from ..traces.ledger import Page, lose_waiting, page_of, page_of_queued
+
+MOST_EARLY = 1000
 
 
 @dataclass
@@ -27,21 +35,44 @@ class Message:
 class Starts:
     """The starts of every message, however often it is given to a worker.
 
-    ended_at: returns when a worker, given by name, ended; None while it runs.
+    ended_at: returns when a worker, given by name, ended; None while it runs. queue: what ends with
+    the workers, a queue by its name or all those of a broker by its URL; none yet if "".
     """
 
     def __init__(self, ended_at: Callable[[str], float | None]) -> None:
         self._ended_at = ended_at
         self._messages: dict[tuple[str, str], Message] = {}
+        self._early: deque[tuple[Any, ...]] = deque(maxlen=MOST_EARLY)
         self._turn = threading.Lock()
+        self.queue = ""
 
     def enter(self, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
         """Enter a worker's stamp, `begun` or `ended`, of the message with this key."""
         page = page_of(trace_id)
         if page is not None:
-            with self._turn:
-                message = self._messages.setdefault((trace_id, key), Message(awaited=key))
-                getattr(self, f"_{stamp}")(page, message, *seen)
+            self._enter(page, trace_id, stamp, key, *seen)
+
+    def enter_delivery(self, stamp: str, key: str, *seen: Any) -> None:
+        """Enter a worker's stamp of the delivery with this key."""
+        self._early.append((stamp, key, *seen))
+
+    def settle(self) -> None:
+        """Enter the stamps of deliveries whose requests are known by now.
+
+        A worker's may be read before those of the server that has accepted the delivery.
+        """
+        early, self._early = self._early, deque(maxlen=MOST_EARLY)
+        for stamp, key, *seen in early:
+            page = page_of_queued(key)
+            if page is None:
+                self._early.append((stamp, key, *seen))
+            else:
+                self._enter(page, page.trace_id, stamp, key, *seen)
+
+    def _enter(self, page: Page, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
+        with self._turn:
+            message = self._messages.setdefault((trace_id, key), Message(awaited=key))
+            getattr(self, f"_{stamp}")(page, message, *seen)
 
     def _begun(
         self,
@@ -73,3 +104,15 @@ class Starts:
             message.awaited = f"{start}, again"
             page.added(message.awaited, message.name, "queue", at)
         page.finished(message.tasks[start], at, error)
+
+    def end(self) -> None:
+        """Enter the queue's end: its open starts are lost, and what waits in it never runs."""
+        now = perf_counter()
+        with self._turn:
+            for (trace_id, _), message in self._messages.items():
+                if page := page_of(trace_id):
+                    for start, on in message.open.items():
+                        page.gone(message.tasks[start], self._ended_at(on) or now, None)
+                    if message.awaited is not None:
+                        page.gone(message.awaited, now, None)
+        lose_waiting(self.queue, now)

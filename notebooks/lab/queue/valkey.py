@@ -17,6 +17,7 @@ class Valkey:
     def __init__(self, programs: Programs, folder: Path) -> None:
         folder.mkdir()
         self.port = free_port()
+        self._folder = folder
         self._programs = programs
         self._command = server_command(valkey_server(), self.port, folder)
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -25,6 +26,13 @@ class Valkey:
     def restart(self) -> None:
         """Start the broker again after `kill`, with the same files."""
         self._program = self._start()
+
+    def wipe(self) -> None:
+        """Kill the broker, remove the files that it kept, and start it anew: it knows nothing."""
+        self.kill()
+        for path in self._folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.restart()
 
     def _start(self) -> Program:
         program = self._programs.start("broker", self._command, {})
