@@ -27,8 +27,9 @@ from lab.traces import Ledger, Trace, Traces
 from webhooks.work import logger
 
 from .apps import empty, two
+from .moments import moments
 from .outside import outside
-from .queue_rows import enqueuing, refusing, starting, working
+from .queue_rows import accepting, starting, working
 from .row import Row
 from .spans import spans
 
@@ -231,6 +232,7 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
     for each in (
         truth,
         order,
+        moments,
         observer,
         throughput,
         outside,
@@ -238,9 +240,8 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
         memory,
         drawing,
         schedule,
-        enqueuing,
+        accepting,
         starting,
         working,
-        refusing,
     )
 }

@@ -10,6 +10,10 @@ from lab.clients import wire
 from lab.clients.wire import AsyncStream, Stream, Wire, current_trace
 from lab.traces import Trace
 
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+FOUR = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+BARE = b"GET / HTTP/1.1\r\nhost: lab\r\n\r\n"
+
 
 @pytest.fixture
 def trace() -> Iterator[Trace]:
@@ -29,10 +33,10 @@ def test_the_head_waits_for_the_first_piece_of_the_body(
 ) -> None:
     connection = Wire()
     at(1.0)
-    assert connection.outgoing(b"head ") == b""
+    assert connection.outgoing(CHUNKED) == b""
     assert trace.sent == -1.0
     at(2.0)
-    assert connection.outgoing(b"first ") == b"head first "
+    assert connection.outgoing(b"first ") == CHUNKED + b"first "
     assert trace.sent == 2.0
     at(3.0)
     assert connection.outgoing(b"second") == b"second"
@@ -40,13 +44,14 @@ def test_the_head_waits_for_the_first_piece_of_the_body(
     assert connection.before_reading() == b""
 
 
-def test_a_head_without_a_body_leaves_before_the_answer_is_read(
-    trace: Trace, at: Callable[[float], None]
+@pytest.mark.parametrize(("head", "body"), [(BARE, b""), (FOUR, b"body"), (FOUR.lower(), b"body")])
+def test_a_whole_request_leaves_before_the_answer_is_read(
+    head: bytes, body: bytes, trace: Trace, at: Callable[[float], None]
 ) -> None:
     connection = Wire()
-    assert connection.outgoing(b"head") == b""
+    assert [connection.outgoing(piece) for piece in (head, body, b"")] == [b"", b"", b""]
     at(5.0)
-    assert connection.before_reading() == b"head"
+    assert connection.before_reading() == head + body
     assert trace.sent == 5.0
     assert connection.before_reading() == b""
 
@@ -55,7 +60,7 @@ def test_each_piece_of_the_answer_moves_answered_and_the_end_of_file_does_not(
     trace: Trace, at: Callable[[float], None]
 ) -> None:
     connection = Wire()
-    connection.outgoing(b"head")
+    connection.outgoing(BARE)
     at(1.0)
     connection.before_reading()
     for moment, piece, answered in ((1.5, b"half", 0.5), (3.0, b"rest", 2.0), (9.0, b"", 2.0)):
@@ -66,16 +71,16 @@ def test_each_piece_of_the_answer_moves_answered_and_the_end_of_file_does_not(
 
 def test_after_an_answer_the_next_head_waits_again(trace: Trace) -> None:
     connection = Wire()
-    connection.outgoing(b"head")
+    connection.outgoing(BARE)
     connection.before_reading()
     connection.incoming(b"answer")
-    assert connection.outgoing(b"next head ") == b""
-    assert connection.outgoing(b"body") == b"next head body"
+    assert connection.outgoing(CHUNKED) == b""
+    assert connection.outgoing(b"body") == CHUNKED + b"body"
 
 
 def test_a_request_without_a_trace_passes_unstamped() -> None:
     connection = Wire()
-    assert connection.outgoing(b"head ") + connection.outgoing(b"body") == b"head body"
+    assert connection.outgoing(CHUNKED) + connection.outgoing(b"body") == CHUNKED + b"body"
     assert connection.incoming(b"answer") == b"answer"
 
 
@@ -105,32 +110,53 @@ class Async(httpcore.AsyncNetworkStream):
         return b"answer"
 
 
-BODIES = [
-    ([], [b"head"]),
-    ([b"body"], [b"headbody"]),
-    ([b"a", b"b"], [b"heada", b"b"]),
+# Pieces of a request, what leaves as they come, and what leaves when the answer is read.
+PIECES = [
+    ([BARE, b""], [], [BARE]),
+    ([FOUR, b"body", b""], [], [FOUR + b"body"]),
+    ([FOUR, b"bo", b"dy", b""], [FOUR + b"bo", b"dy"], []),
+    ([CHUNKED, b"a", b"b"], [CHUNKED + b"a", b"b"], []),
 ]
 
 
-@pytest.mark.parametrize(("body", "written"), BODIES)
-def test_head_and_body_leave_in_one_write(body: list[bytes], written: list[bytes]) -> None:
+@pytest.mark.parametrize(("pieces", "before", "last"), PIECES)
+def test_what_is_whole_leaves_in_one_write(
+    pieces: list[bytes], before: list[bytes], last: list[bytes]
+) -> None:
     plain = Sync()
     stream = Stream(plain)
-    for piece in [b"head", *body]:
+    for piece in pieces:
         stream.write(piece)
+    assert plain.written == before
     assert stream.read(100) == b"answer"
-    assert plain.written == written
+    assert plain.written == before + last
 
 
-@pytest.mark.parametrize(("body", "written"), BODIES)
-def test_the_async_stream_does_the_same(body: list[bytes], written: list[bytes]) -> None:
+@pytest.mark.parametrize(("pieces", "before", "last"), PIECES)
+def test_the_async_stream_does_the_same(
+    pieces: list[bytes], before: list[bytes], last: list[bytes]
+) -> None:
     plain = Async()
 
     async def exchange() -> bytes:
         stream = AsyncStream(plain)
-        for piece in [b"head", *body]:
+        for piece in pieces:
             await stream.write(piece)
+        assert plain.written == before
         return await stream.read(100)
 
     assert anyio.run(exchange) == b"answer"
-    assert plain.written == written
+    assert plain.written == before + last
+
+
+class HungUp(Sync):
+    """A connection that was answered and closed before all of the request was sent."""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        raise httpcore.WriteError
+
+
+def test_an_answer_that_came_before_the_end_of_the_request_is_read() -> None:
+    stream = Stream(HungUp())
+    stream.write(BARE)
+    assert stream.read(100) == b"answer"

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from lab import Trace, Traces
 from lab.figures import (
     draw_growth,
+    draw_lanes,
     draw_scatter,
     draw_sequence,
     draw_timeline,
@@ -162,6 +163,19 @@ def test_a_thin_line_shows_how_long_a_task_waited():
     axes = draw_timeline(request(*chain(1))).figure.axes[0]
     (wait,) = (line for line in axes.lines if to_hex(line.get_color()) == WORK)
     assert [round(at, 3) for at in wait.get_xdata()] == [0.005, 0.015]
+
+
+@pytest.mark.parametrize("draw", [draw_timeline, draw_lanes])
+def test_a_line_leads_from_a_task_to_each_that_it_handed_over(draw):
+    store = Task("store", added=0.001, started=0.004, finished=0.1)
+    resize = Task("resize", "thread", added=0.02, started=0.03, finished=0.2, parent=store)
+    drawing = draw(request(store, Task("other", started=0.1, finished=0.2), resize))
+    top, bottom = (word(drawing, name).xy[1] for name in ("store", "resize"))
+    lines = [line.get_xydata().tolist() for line in drawing.figure.axes[0].lines]
+    assert [[0.02, top + 0.27], [0.02, bottom]] in lines
+    assert word(drawing, "thread of store").xy[1] == bottom
+    assert "resize of store from 0.030 s" in drawing.alt
+    assert_readable(drawing)
 
 
 def test_each_state_of_a_task_is_drawn_and_named():

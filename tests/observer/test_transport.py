@@ -1,6 +1,7 @@
 """Stamps reach the notebook whatever becomes of the process that has made them."""
 
 import os
+import pickle
 import signal
 import stat
 import subprocess
@@ -239,6 +240,28 @@ def test_old_segments_go_and_those_of_ended_processes(
     collector.reporter("1", "stamp", -1)
     until(lambda: numbers(seen, "stamp")[-1:] == [-1])
     assert ("1", "x") in seen
+
+
+def test_a_look_may_come_while_the_segments_are_tidied(
+    collector: Collector, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(pid: int) -> bool:
+        collector.reporter.begin_anew()
+        collector.reporter("1", "stamp", 2)
+        collector.read()
+        return True
+
+    collector.reporter("1", "stamp", 1)
+    collector.read()
+    monkeypatch.setattr("lab.servers.collector.alive", look)
+    collector._tidy()
+    monkeypatch.undo()
+    assert set(numbers(seen, "stamp")) == {1, 2}
+
+
+def test_a_process_has_one_reporter_however_often_it_arrives(collector: Collector) -> None:
+    one, two = (pickle.loads(pickle.dumps(collector.reporter)) for _ in range(2))
+    assert one is two
 
 
 def test_folders_of_ended_processes_are_swept_and_those_of_living_ones_stay() -> None:

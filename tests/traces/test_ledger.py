@@ -251,3 +251,16 @@ def test_a_start_wakes_wait_started() -> None:
     starter.start()
     assert ledger.traces.wait_started(timeout=10)
     starter.join()
+
+
+def test_a_parent_is_found_by_its_key_while_it_runs_and_makes_no_task_afterwards() -> None:
+    ledger = Ledger()
+    page = ledger.open_page("1", 0.0, "POST", "/")
+    page.added("k", "store", "thread", 1.0)
+    page.added("l", "during", "thread", 2.0, "k")
+    page.started("k", 1.0, "thread 7")
+    page.finished("k", 3.0, None)
+    page.added("m", "afterwards", "thread", 4.0, "k")
+    store, during, afterwards = ledger.traces.tasks
+    assert during.parent is store
+    assert (store.parent, afterwards.parent) == (None, None)

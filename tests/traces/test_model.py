@@ -1,8 +1,10 @@
 """Traces: their states, when they are over, how they are saved."""
 
+import json
 from pathlib import Path
 
 import pytest
+from IPython.lib.pretty import pretty
 
 from lab.traces import Floor, Task, Trace, Traces
 
@@ -75,6 +77,26 @@ def test_saved_traces_load_equal(tmp_path: Path) -> None:
     assert Traces.load(tmp_path / "run.json") == traces
 
 
+def test_a_parent_is_saved_and_named_where_its_child_is_shown(tmp_path: Path) -> None:
+    store = Task("store", started=0.1, finished=0.2)
+    child = Task("resize", "thread", parent=store)
+    Traces([over(store, child)]).save(tmp_path / "run.json")
+    (loaded,) = Traces.load(tmp_path / "run.json")
+    assert loaded.tasks[1].parent is loaded.tasks[0]
+    assert str(child) == "resize of store (waiting)"
+    assert "<td>thread of store</td>" in loaded._repr_html_()
+    assert Traces([loaded]).task_frame()["parent"].to_list()[1] == "store"
+
+
+def test_traces_that_were_saved_without_parents_load(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    Traces([over(Task("a"))]).save(file)
+    saved = json.loads(file.read_text())
+    del saved[0]["tasks"][0]["parent"]
+    file.write_text(json.dumps(saved))
+    assert Traces.load(file) == Traces([over(Task("a"))])
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe\xfd", b'{"a": 1}', b"[1]", b'[{"id": "1"}]', b"[{}]"]
 )
@@ -107,3 +129,8 @@ def test_work_that_is_over_before_the_answer_leaves_is_not_awaited(
     known: dict[str, float], task: Task, begun: bool
 ) -> None:
     assert Trace("1", 0.0, tasks=[task], **known).begun == begun  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_a_trace_in_a_line() -> None:
+    trace = Trace("1", 0.0, "POST", "/x", status=202, answered=0.0123456)
+    assert pretty(trace) == str(trace) == "POST /x (202)"

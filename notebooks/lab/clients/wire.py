@@ -6,6 +6,7 @@ small answer.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from contextvars import ContextVar
 from time import perf_counter
@@ -25,19 +26,23 @@ logging.getLogger("httpx").addFilter(lambda record: current_trace.get() is None)
 class Wire:
     """The stamps of one connection.
 
-    A request's head waits for the first piece of its body, so that both leave together as from
-    a plain socket: sent apart, the server would wake for the head alone.
+    A request that is whole waits until its answer is read, as with a plain socket: sent earlier, it
+    would have the server compete with what the client still does, and the head alone would wake
+    the server twice. Where more of a body is to come, the head leaves with its first piece.
     """
 
     def __init__(self) -> None:
-        self._head = b""
+        self._held = b""
         self._between_requests = True
 
     def outgoing(self, data: bytes) -> bytes:
         """Return the bytes to send now, given the next piece to send."""
         if self._between_requests:
             self._between_requests = False
-            self._head = data
+            self._held = data
+            return b""
+        if self._held and whole(request := self._held + data):
+            self._held = request
             return b""
         return self._stamped(data)
 
@@ -46,8 +51,8 @@ class Wire:
         return self._stamped(b"")
 
     def _stamped(self, data: bytes) -> bytes:
-        if self._head:
-            data, self._head = self._head + data, b""
+        if self._held:
+            data, self._held = self._held + data, b""
             trace = current_trace.get()
             if trace is not None:
                 trace.sent = perf_counter()
@@ -61,6 +66,15 @@ class Wire:
         return data
 
 
+def whole(request: bytes) -> bool:
+    """Whether nothing of a request's body is to come any more."""
+    end = request.index(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in request[:end].split(b"\r\n")[1:])
+    if b"transfer-encoding" in fields:
+        return False
+    return len(request) - end - 4 >= int(fields.get(b"content-length", 0))
+
+
 class Stream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -72,7 +86,8 @@ class Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if data := self._wire.before_reading():
-            self._stream.write(data, timeout)
+            with contextlib.suppress(httpcore.WriteError):  # it may have been answered all the same
+                self._stream.write(data, timeout)
         return self._wire.incoming(self._stream.read(max_bytes, timeout))
 
     def close(self) -> None:
@@ -93,7 +108,8 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         if data := self._wire.before_reading():
-            await self._stream.write(data, timeout)
+            with contextlib.suppress(httpcore.WriteError):
+                await self._stream.write(data, timeout)
         return self._wire.incoming(await self._stream.read(max_bytes, timeout))
 
     async def aclose(self) -> None:

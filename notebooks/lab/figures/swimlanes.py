@@ -20,7 +20,16 @@ from .look import (
     styled,
     text_width,
 )
-from .timelines import ROW, beside, last_moment, seconds_below, span_for, task_in_words, task_row
+from .timelines import (
+    ROW,
+    beside,
+    last_moment,
+    names_width,
+    seconds_below,
+    span_for,
+    task_in_words,
+    task_rows,
+)
 
 WIDTH = 7.0
 GAP = 0.4
@@ -35,8 +44,7 @@ def draw_lanes(traces: Trace | Iterable[Trace]) -> Drawing:
     first = min(trace.sent for trace in requests)
     now = last_moment(requests)
     paths = [fitted(trace.path, 9, 110) for trace in requests]
-    names = max(text_width(fitted(task.name, 9, 190), 9) for task in requests.tasks)
-    left = 32 + names + max(text_width(path, 9) for path in paths)
+    left = 32 + names_width(requests.tasks) + max(text_width(path, 9) for path in paths)
     rows = len(requests.tasks) + GAP * (len(requests) - 1)
     figure, axes = canvas(WIDTH, (rows * ROW + 54) / POINTS, left, 12, 36, 18)
     room = WIDTH * POINTS - left - 12
@@ -46,10 +54,8 @@ def draw_lanes(traces: Trace | Iterable[Trace]) -> Drawing:
     for trace, path in zip(requests, paths, strict=True):
         label(axes, path, (0, row), 12 - left, 0, xycoords=beside(axes), fontsize=9,
               color=REFERENCE)  # fmt: skip
-        for task in trace.tasks:
-            ends.append(task_row(axes, task, row, trace.sent - first, now))
-            row += 1
-        row += GAP
+        ends += task_rows(axes, trace, row, trace.sent - first, now)
+        row += len(trace.tasks) + GAP
     span = span_for(ends, room)
     axes.set_xlim(0, span)
     axes.set_ylim(rows - 0.5, -0.5)

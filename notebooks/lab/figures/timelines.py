@@ -50,13 +50,12 @@ def draw_timeline(traces: Trace | Iterable[Trace], now: float | None = None) -> 
 @styled
 def _labelled(requests: Traces, now: float) -> Drawing:
     first = min(trace.sent for trace in requests)
-    names = [fitted(task.name, 9, 190) for task in requests.tasks]
     answers = [answer_of(trace)[0] for trace in requests]
-    left = 18 + max(text_width(name, 9) for name in [*answers, *names])
+    left = 18 + max(*(text_width(name, 9) for name in answers), names_width(requests.tasks))
     groups = [f"request {number}" for number, _ in enumerate(requests, 1)]
     if len(requests) > 1:
         left += 14 + text_width(groups[-1], 9)
-    rows = len(requests) * 1.4 - 0.4 + len(names)
+    rows = len(requests) * 1.4 - 0.4 + len(requests.tasks)
     height = (rows * ROW + 54) / POINTS
     figure, axes = canvas(7, height, left, 12, 36, 18)
     room = 7 * POINTS - left - 12
@@ -69,9 +68,8 @@ def _labelled(requests: Traces, now: float) -> Drawing:
                   color=REFERENCE)  # fmt: skip
         ends.append(_answer(axes, trace, row, offset, now))
         top = row
-        for task in trace.tasks:
-            row += 1
-            ends.append(task_row(axes, task, row, offset, now))
+        ends += task_rows(axes, trace, row + 1, offset, now)
+        row += len(trace.tasks)
         if trace.responded is not None and trace.broken is None:
             at = offset + trace.responded
             axes.plot([at, at], [top - 0.5, row + 0.5], color=WAITING, lw=1, ls=(0, (2, 2)))
@@ -107,13 +105,42 @@ def _answer(axes: Axes, trace: Trace, row: float, offset: float, now: float) -> 
     return _at_end(axes, words, end, row, WAITING)
 
 
-def task_row(axes: Axes, task: Task, row: float, offset: float, now: float) -> tuple[float, float]:
-    named = task.runner != "background"
-    name = fitted(task.name, 9, 190)
-    label(axes, name, (0, row), -8, 4 if named else 0, xycoords=beside(axes), fontsize=9,
+def names_of(task: Task) -> tuple[str, str]:
+    """Return what a task's row is called, and below it in small how it was handed over."""
+    runner = "" if task.runner == "background" else task.runner
+    return fitted(task.name, 9, 190), fitted((runner + task.of_parent).strip(), 7, 190)
+
+
+def names_width(tasks: list[Task]) -> float:
+    """Return how wide the names beside the rows are, in points; 0 without any."""
+    names = map(names_of, tasks)
+    return max((max(text_width(a, 9), text_width(b, 7)) for a, b in names), default=0)
+
+
+def task_rows(
+    axes: Axes, trace: Trace, row: float, offset: float, now: float
+) -> list[tuple[float, float]]:
+    """Draw a row for each task, from `row` on; return where each one's label begins, and its width.
+
+    From a task, a line leads to each that it handed over, at that moment.
+    """
+    rows = {id(task): row + place for place, task in enumerate(trace.tasks)}
+    for task in trace.tasks:
+        parent, child = rows.get(id(task.parent)), rows[id(task)]
+        if parent is not None and task.added is not None:
+            at = offset + task.added
+            edge = parent + BAR / 2 if child > parent else parent - BAR / 2
+            axes.plot([at, at], [edge, child], color=REFERENCE, lw=1, zorder=1.4)
+            axes.plot(at, edge, "o", color=REFERENCE, ms=3, zorder=3, clip_on=False)
+    return [_task_row(axes, task, rows[id(task)], offset, now) for task in trace.tasks]
+
+
+def _task_row(axes: Axes, task: Task, row: float, offset: float, now: float) -> tuple[float, float]:
+    name, below = names_of(task)
+    label(axes, name, (0, row), -8, 4 if below else 0, xycoords=beside(axes), fontsize=9,
           ha="right")  # fmt: skip
-    if named:
-        label(axes, task.runner, (0, row), -8, -6, xycoords=beside(axes), fontsize=7,
+    if below:
+        label(axes, below, (0, row), -8, -6, xycoords=beside(axes), fontsize=7,
               ha="right", color=REFERENCE)  # fmt: skip
     state = task.state
     begin = next((at for at in (task.queued, task.added, task.started) if at is not None), None)
@@ -291,9 +318,9 @@ def timeline_in_words(requests: Traces) -> str:
 def task_in_words(task: Task) -> str:
     """Return when a task ran, and how it ended if it did not finish, in words."""
     if task.started is None:
-        return f"{task.name} {task.state}"
+        return f"{task.name}{task.of_parent} {task.state}"
     end = ended(task)
     until = "" if end is None else f" to {in_seconds(end)}"
     how = "" if task.state == "finished" else f", {task.state}"
     how += f" with {error_name(task.error, '')}" if task.state == "failed" else ""
-    return f"{task.name} from {in_seconds(task.started)}{until}{how}"
+    return f"{task.name}{task.of_parent} from {in_seconds(task.started)}{until}{how}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
@@ -70,33 +71,38 @@ class Response:
         self._over = False
 
     async def send(self, message: Message) -> None:
+        if not self._over:
+            # Before the server has it: once it does, the client may read faster than we stamp.
+            with contextlib.suppress(Exception):  # the server will say what is wrong with it
+                self._see(message)
         await self._send(message)
+
+    def _see(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.start":
             status = message["status"]
             self._page.status(status)
             self._left = self._declared(status, message.get("headers") or ())
-            if self._left == 0:
-                self._responded()
+            self._over = self._left == 0
         elif kind == "http.response.body":
             if self._left is not None:
                 self._left -= len(message.get("body", b""))
-            if not message.get("more_body", False) or (self._left is not None and self._left <= 0):
-                self._responded()
+                self._over = self._left <= 0
+            if not message.get("more_body", False):
+                self._over = True
+        if self._over:
+            self._page.responded(perf_counter())
 
     def _declared(self, status: int, headers: Any) -> int | None:
         """How many bytes of a body are to come; None when the head does not say."""
         if self._method == "HEAD" or status in (204, 304):
             return 0
         for name, value in headers:
-            if bytes(name).lower() == b"content-length" and bytes(value).isdigit():
-                return int(bytes(value))
+            # Told by its length alone, nearly every other header is passed over.
+            if len(name) == 14 and bytes(name).lower() == b"content-length":
+                value = bytes(value)
+                return int(value) if value.isdigit() else None
         return None
-
-    def _responded(self) -> None:
-        if not self._over:
-            self._over = True
-            self._page.responded(perf_counter())
 
 
 def take_trace_id(scope: Scope) -> tuple[str, Scope]:

@@ -33,9 +33,10 @@ def handed_over_by_reader() -> bool:
     frame = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
-        if file not in _by_file:
-            _by_file[file] = _readers(file)
-        answer = _by_file[file]
+        try:
+            answer = _by_file[file]
+        except KeyError:
+            answer = _by_file[file] = _readers(file)
         if answer is not None:
             return answer
         frame = frame.f_back  # type: ignore[assignment]

@@ -24,12 +24,13 @@ from concurrent.futures import (
 from time import perf_counter
 from typing import Any
 
+from .frameworks import add_quart_task, call_litestar_task
 from .handing import handed_over_by_reader
 from .loops import hook_loops, unhook_loops
 from .names import describe, module_of, name_of, told
-from .pages import TICKET
+from .pages import TICKET, Page
 from .requests import Request, current
-from .work import InProcess, in_thread, on_behalf_of, on_loop
+from .work import InProcess, on_behalf_of, stamped, this_thread
 
 Hook = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -53,11 +54,23 @@ def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
             await original(self)
             return
         key = self.__dict__.get("_lab_key") or request.add(self.func, "background")
-        request.page.queued(key, perf_counter())
-        twin = object.__new__(type(self))
-        stamped = on_loop if self.is_async else in_thread
-        twin.__dict__.update(self.__dict__, func=stamped(self.func, request, key))
-        await original(twin)
+        page = request.page
+        page.queued(key, perf_counter())
+        if not self.is_async:
+            twin = object.__new__(type(self))
+            work = stamped(self.func, page, key, this_thread)
+            twin.__dict__.update(self.__dict__, func=work)
+            with request.within(key):
+                await original(twin)
+            return
+        page.started(key, perf_counter(), "loop")
+        try:
+            with request.within(key):
+                await original(self)
+        except BaseException as error:
+            page.finished(key, perf_counter(), describe(error))
+            raise
+        page.finished(key, perf_counter(), None)
 
     return call
 
@@ -72,11 +85,11 @@ def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
         key = request.add(work, "thread")
         run = self.run
 
-        def stamped() -> None:
+        def first() -> None:
             del self.__dict__["run"]
-            on_behalf_of(request, in_thread(run, request, key))()
+            on_behalf_of(request.within(key), stamped(run, request.page, key, this_thread))()
 
-        self.__dict__["run"] = stamped
+        self.__dict__["run"] = first
         with _dropping(request, key):
             original(self)
 
@@ -121,14 +134,15 @@ def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
 
     async def watched(request: Request, func: Any, *args: Any, **options: Any) -> Any:
         key = request.add(func, "executor")
-        stamped, begun = in_thread(func, request, key), threading.Event()
+        call, begun = stamped(func, request.page, key, this_thread), threading.Event()
 
         def work(*given: Any) -> Any:
             begun.set()
-            return stamped(*given)
+            return call(*given)
 
         try:
-            return await original(work, *args, **options)
+            with request.within(key):
+                return await original(work, *args, **options)
         except BaseException as error:
             if not begun.is_set():
                 request.drop(key, error)
@@ -143,7 +157,7 @@ def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., An
         if request is None or _looks_up(fn) or not handed_over_by_reader():
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "executor")
-        work = on_behalf_of(request, in_thread(fn, request, key))
+        work = on_behalf_of(request.within(key), stamped(fn, request.page, key, this_thread))
         with _dropping(request, key):
             future: Future[Any] = original(self, work, *args, **kwargs)
         future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
@@ -174,9 +188,11 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, name, *args, **options)
         shown = name_of(name).rpartition(".")[2]
         key = request.add(shown, "queue")
-        request.page.queued(key, perf_counter())
         headers = {**(options.pop("headers", None) or {}), TICKET: [request.id, key, shown]}
         try:
+            url = told(lambda: str(self.conf.broker_write_url)) or ""
+            queue = told(lambda: str(self.conf.task_default_queue)) or ""
+            request.page.queued(key, perf_counter(), (url, queue))
             return original(self, name, *args, headers=headers, **options)
         except Exception:
             # Not its error: if the broker has it after all, a worker will still stamp its start.
@@ -184,6 +200,25 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return send_task
+
+
+def _put_in(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
+    def put(self: Any, delivery: Any) -> Future[Any]:
+        request = current.get()
+        future: Future[Any] = original(self, delivery)
+        if request is not None:
+            announce = functools.partial(_accepted, request.page, delivery.key, perf_counter())
+            future.add_done_callback(announce)
+        return future
+
+    return put
+
+
+def _accepted(page: Page, key: str, at: float, future: Future[Any]) -> None:
+    """Announce a delivery once it is accepted anew: by its key, which workers know it by."""
+    if not future.cancelled() and future.exception() is None and future.result().name == "ACCEPTED":
+        page.added(key, "process_and_log_webhook", "queue", at)
+        page.queued(key, perf_counter(), sys.modules["webhooks.queue"].broker_and_queue())
 
 
 def _line(record: logging.LogRecord) -> str:
@@ -212,11 +247,14 @@ def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
 _HOOKS: list[tuple[str, str, str, Hook]] = [
     ("starlette.background", "BackgroundTask", "__init__", _init_background_task),
     ("starlette.background", "BackgroundTask", "__call__", _call_background_task),
+    ("litestar.background_tasks", "BackgroundTask", "__call__", call_litestar_task),
+    ("quart", "Quart", "add_background_task", add_quart_task),
     ("threading", "Thread", "start", _start_thread),
     ("anyio.to_thread", "", "run_sync", _run_sync),
     ("concurrent.futures", "ThreadPoolExecutor", "submit", _submit_to_threads),
     ("concurrent.futures", "ProcessPoolExecutor", "submit", _submit_to_processes),
     ("celery", "Celery", "send_task", _send_task),
+    ("webhooks.intake", "Intake", "put", _put_in),
     ("logging", "Logger", "callHandlers", _call_handlers),
 ]
 _watchers = 0

@@ -59,7 +59,8 @@ def _create_task(loop: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         before = perf_counter()
         try:
             start = loop.call_soon(made.begins)
-            task = original(coro, **options)
+            with request.within(made.key):  # the task takes a copy of the context
+                task = original(coro, **options)
         except BaseException as error:
             made.refused(error)
             raise

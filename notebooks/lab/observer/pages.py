@@ -25,7 +25,7 @@ class Page(Protocol):
         """The app begins its response with this status."""
 
     def responded(self, at: float) -> None:
-        """The app has handed the end of its response to the server."""
+        """The app hands the end of its response to the server."""
 
     def returned(self, at: float) -> None:
         """The app's call is over, background tasks included."""
@@ -33,11 +33,17 @@ class Page(Protocol):
     def line(self, text: str) -> None:
         """Something was logged on the request's behalf."""
 
-    def added(self, key: str, name: str, runner: str, at: float) -> None:
-        """A piece of work was announced: `add_task`, `Thread.start`, `submit` was called."""
+    def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
+        """A piece of work was announced: `add_task`, `Thread.start`, `submit` was called.
 
-    def queued(self, key: str, at: float) -> None:
-        """A piece of work waits for its turn: for a thread, or for a worker."""
+        parent: the key of the work that announced it; None when the app's call did.
+        """
+
+    def queued(self, key: str, at: float, in_queue: tuple[str, str] | None = None) -> None:
+        """A piece of work waits for its turn: for a thread, or for a worker.
+
+        in_queue: the broker's URL and the queue's name, if it is for a worker.
+        """
 
     def started(self, key: str, at: float, where: str) -> None:
         """A piece of work begins: before its first line, in its own thread or process."""

@@ -8,6 +8,7 @@ another stamp. What a process has written outlives it, however it ends.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import marshal
 import mmap
@@ -50,9 +51,10 @@ class Reporter:
         self._segments: dict[int, Write] = {}
         self._current: tuple[int, Write] = (0, _full)
 
-    def __call__(self, trace_id: str, stamp: str, *seen: Any) -> None:
+    def __call__(self, *stamp: Any) -> None:
+        """Write a stamp: a request's id, what was seen of it, and the arguments of that."""
         try:
-            body = marshal.dumps((trace_id, stamp, *seen), _VERSION)
+            body = marshal.dumps(stamp, _VERSION)
         except ValueError:  # no plain data: it must not come between the app and its work
             return
         record = _HEAD.pack(len(body), crc32(body)) + body
@@ -93,8 +95,14 @@ class Reporter:
         self(trace_id, "received", received, method, path)
         return DistantPage(self, trace_id)
 
-    def __reduce__(self) -> tuple[type[Reporter], tuple[str]]:
-        return Reporter, (self.folder,)
+    def __reduce__(self) -> tuple[Callable[[str], Reporter], tuple[str]]:
+        return arrived, (self.folder,)
+
+
+@functools.cache
+def arrived(folder: str) -> Reporter:
+    """The reporter of a process to which it has travelled: one, however often it does."""
+    return Reporter(folder)
 
 
 def _full(record: bytes) -> None:
@@ -144,7 +152,7 @@ class DistantPage:
     __slots__ = ("_report", "_trace_id")
 
     def __init__(self, report: Reporter, trace_id: str) -> None:
-        self._report = report
+        self._report = report.__call__  # to call the object itself costs more
         self._trace_id = trace_id
 
     def status(self, code: int) -> None:
@@ -159,11 +167,11 @@ class DistantPage:
     def line(self, text: str) -> None:
         self._report(self._trace_id, "line", text)
 
-    def added(self, key: str, name: str, runner: str, at: float) -> None:
-        self._report(self._trace_id, "added", key, name, runner, at)
+    def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
+        self._report(self._trace_id, "added", key, name, runner, at, parent)
 
-    def queued(self, key: str, at: float) -> None:
-        self._report(self._trace_id, "queued", key, at)
+    def queued(self, key: str, at: float, in_queue: tuple[str, str] | None = None) -> None:
+        self._report(self._trace_id, "queued", key, at, in_queue)
 
     def started(self, key: str, at: float, where: str) -> None:
         self._report(self._trace_id, "started", key, at, where)
@@ -192,10 +200,11 @@ class Segment:
             data, at = self._read(length), 0
             while at + _HEAD.size <= len(data):
                 size, checksum = _HEAD.unpack_from(data, at)
-                body = data[at + _HEAD.size : at + _HEAD.size + size]
+                begin = at + _HEAD.size
+                body = data[begin : begin + size]
                 if not size or len(body) < size or crc32(body) != checksum:
                     break
-                at += _HEAD.size + size
+                at = begin + size
                 yield marshal.loads(body)
             self._at += at
             if not at:

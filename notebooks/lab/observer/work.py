@@ -1,4 +1,4 @@
-"""Stamps a piece of work from inside, on the loop, in a thread or in another process."""
+"""Stamps a piece of work from inside, in a thread or in another process."""
 
 from __future__ import annotations
 
@@ -12,53 +12,42 @@ from typing import Any
 
 from .names import describe, name_of, unwrapped
 from .pages import Page
-from .requests import Request, current
+from .requests import Request
 from .transport import DistantPage, Reporter
 
 
-class Stamp:
-    """Stamps one piece of work from inside: where it runs, around its first and last line."""
+def stamped(
+    func: Callable[..., Any], page: Page, key: str, where: Callable[[], str]
+) -> Callable[..., Any]:
+    """The function, stamped from inside where it runs, around its first and last line."""
 
-    __slots__ = ("key", "page", "where")
+    def call(*args: Any, **kwargs: Any) -> Any:
+        page.started(key, perf_counter(), where())
+        try:
+            result = func(*args, **kwargs)
+        except BaseException as error:
+            page.finished(key, perf_counter(), describe(error))
+            raise
+        page.finished(key, perf_counter(), None)
+        return result
 
-    def __init__(self, page: Page, key: str, where: str) -> None:
-        self.page = page
-        self.key = key
-        self.where = where
-
-    def __enter__(self) -> None:
-        self.page.started(self.key, perf_counter(), self.where)
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        moment = perf_counter()
-        self.page.finished(self.key, moment, None if error is None else describe(error))
-
-
-def on_loop(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
-    async def stamped(*args: Any, **kwargs: Any) -> Any:
-        with Stamp(request.page, key, "loop"):
-            return await func(*args, **kwargs)
-
-    return stamped
+    return call
 
 
-def in_thread(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
-    def stamped(*args: Any, **kwargs: Any) -> Any:
-        with Stamp(request.page, key, f"thread {threading.get_native_id()}"):
-            return func(*args, **kwargs)
+def this_thread() -> str:
+    return f"thread {threading.get_native_id()}"
 
-    return stamped
+
+def this_process() -> str:
+    return f"process {os.getpid()}"
 
 
 def on_behalf_of(request: Request, func: Callable[..., Any]) -> Callable[..., Any]:
     """The function, for a thread that knows nothing of the request that it runs for."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        token = current.set(request)
-        try:
+        with request:
             return func(*args, **kwargs)
-        finally:
-            current.reset(token)
 
     return call
 
@@ -95,8 +84,8 @@ class InProcess:
 
     def __call__(self) -> Any:
         page = DistantPage(self.report, self.trace_id)
-        with Stamp(page, self.key, f"process {os.getpid()}"):
-            return self.call()
+        with Request(self.trace_id, page, self.report, self.key):
+            return stamped(self.call, page, self.key, this_process)()
 
 
 def _arrived(call: bytes, trace_id: str, key: str, report: Reporter) -> InProcess:

@@ -25,11 +25,16 @@ class Collector:
     """Reads what reporters write into a folder of its own, which goes when this process does.
 
     enter: is given each stamp of a request. missed: is told why stamps are missing, when a process
-    has no room for them. control: is given what a process tells of itself.
+    has no room for them. control: is given what a process tells without naming a request. looked:
+    is called after each look.
     """
 
     def __init__(
-        self, enter: Enter, missed: Callable[[str], None], control: Enter | None = None
+        self,
+        enter: Enter,
+        missed: Callable[[str], None],
+        control: Enter | None = None,
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         sweep()
         self._folder = new_folder()
@@ -37,6 +42,7 @@ class Collector:
         self._enter = enter
         self._missed = missed
         self._control = control
+        self._looked = looked
         self._segments: dict[str, Segment] = {}
         self._replaced: dict[str, float] = {}
         self._turn = threading.Lock()
@@ -52,11 +58,12 @@ class Collector:
             # seen without what came before.
             read = [list(segment.records()) for segment in reversed(self._segments.values())]
             for records in reversed(read):
-                for trace_id, *seen in records:
-                    if trace_id:
-                        self._enter(trace_id, *seen)
+                for record in records:
+                    if record[0]:
+                        self._enter(*record)
                     elif self._control is not None:
-                        self._control(*seen)
+                        self._control(*record[1:])
+            self._looked()
 
     def _open_new(self) -> None:
         latest: dict[int, int] = {}
@@ -106,8 +113,9 @@ class Collector:
 
     def _tidy(self) -> None:
         """Remove the segments that nobody writes to any more; they have been read."""
-        newest = {segment.pid: name for name, segment in self._segments.items()}
-        gone = [segment.pid for segment in self._segments.values() if not alive(segment.pid)]
+        with self._turn:
+            newest = {segment.pid: name for name, segment in self._segments.items()}
+        gone = [pid for pid in newest if not alive(pid)]
         self.read()
         with self._turn:
             for name, segment in list(self._segments.items()):

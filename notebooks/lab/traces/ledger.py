@@ -6,8 +6,8 @@ so order matters: assign the field that marks the end last.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
+from collections import deque
 
 from .model import Task, Trace, Traces
 from .waiting import wake
@@ -19,7 +19,10 @@ class Ledger:
     def __init__(self, limit: int = 100_000) -> None:
         self.limit = limit
         self._traces: dict[str, Trace] = {}
+        # Looking for a dict's first key takes as long as many have been taken off its front.
+        self._ids: deque[str] = deque()
         self._tasks: dict[tuple[str, str], Task] = {}
+        self._in_queues: dict[str, tuple[Trace, tuple[str, str]]] = {}
         self._missing: str | None = None
         _ledgers.add(self)
 
@@ -31,7 +34,8 @@ class Ledger:
         """Enter a request that is about to be sent."""
         trace.unseen = self._missing
         self._traces[trace.id] = trace
-        if len(self._traces) > self.limit:
+        self._ids.append(trace.id)
+        while len(self._traces) > self.limit:
             self._drop_oldest()
         return trace
 
@@ -60,6 +64,11 @@ class Ledger:
         """Return the page of a request; None when its trace is not, or no longer, kept."""
         trace = self._traces.get(trace_id)
         return None if trace is None else Page(self, trace)
+
+    def page_of_queued(self, key: str) -> Page | None:
+        """Return the page of the request that last put work into a queue under a key, or None."""
+        found = self._in_queues.get(key)
+        return None if found is None else Page(self, found[0])
 
     def miss_stamps(self, why: str) -> None:
         """Mark open requests, and those to come, as missing stamps.
@@ -110,6 +119,23 @@ class Ledger:
             trace.tasks.append(task)
         return task
 
+    def put_in(self, in_queue: tuple[str, str], trace: Trace, key: str) -> None:
+        """Enter where a task waits: the broker's URL and the queue's name."""
+        self._in_queues[key] = trace, in_queue
+
+    def lose_waiting(self, queue: str, moment: float) -> None:
+        """Mark the tasks that wait in a queue which has ended: they can no longer start.
+
+        queue: its name, or its broker's URL. moment: seconds on `time.perf_counter`.
+        """
+        for key, (trace, in_queue) in self._in_queues.copy().items():
+            if queue in in_queue and self.task(trace, key).state == "waiting":
+                Page(self, trace).gone(key, moment, None)
+
+    def known(self, trace: Trace, key: str) -> Task | None:
+        """Return the task of a request that stamps call `key`; None when it is over, or unknown."""
+        return self._tasks.get((trace.id, key))
+
     def forget(self, trace: Trace, key: str, task: Task) -> None:
         """Stop keeping the key of a task that is over: no more stamps of it will come."""
         # The last stamp of work in another process may come from either side.
@@ -118,11 +144,11 @@ class Ledger:
             self._tasks.pop((trace.id, key), None)
 
     def _drop_oldest(self) -> None:
-        with contextlib.suppress(RuntimeError):  # another thread is doing it
-            oldest = next(iter(self._traces))
-            self._traces.pop(oldest, None)
-            for key in [key for key in self._tasks.copy() if key[0] == oldest]:
-                self._tasks.pop(key, None)
+        oldest = self._ids.popleft()
+        self._traces.pop(oldest, None)
+        for key in [key for key in self._tasks.copy() if key[0] == oldest]:
+            self._tasks.pop(key, None)
+            self._in_queues.pop(key[1], None)
 
 
 class Page:
@@ -133,6 +159,10 @@ class Page:
     def __init__(self, ledger: Ledger, trace: Trace) -> None:
         self._ledger = ledger
         self._trace = trace
+
+    @property
+    def trace_id(self) -> str:
+        return self._trace.id
 
     def status(self, code: int) -> None:
         self._trace.status = code
@@ -152,14 +182,18 @@ class Page:
     def line(self, text: str) -> None:
         self._trace.log.append(text)
 
-    def added(self, key: str, name: str, runner: str, at: float) -> None:
+    def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
         task = self._ledger.task(self._trace, key)
         task.name, task.runner = name, runner
+        if parent is not None:
+            task.parent = self._ledger.known(self._trace, parent)
         task.added = self._trace.since(at)
         self._ledger.forget(self._trace, key, task)
 
-    def queued(self, key: str, at: float) -> None:
+    def queued(self, key: str, at: float, in_queue: tuple[str, str] | None = None) -> None:
         self._ledger.task(self._trace, key).queued = self._trace.since(at)
+        if in_queue is not None:
+            self._ledger.put_in(in_queue, self._trace, key)
 
     def started(self, key: str, at: float, where: str) -> None:
         task = self._ledger.task(self._trace, key)
@@ -195,9 +229,20 @@ def miss_stamps(why: str) -> None:
         ledger.miss_stamps(why)
 
 
+def lose_waiting(queue: str, moment: float) -> None:
+    """Mark the tasks that wait in a queue which has ended, in all ledgers."""
+    for ledger in list(_ledgers):
+        ledger.lose_waiting(queue, moment)
+
+
 def page_of(trace_id: str) -> Page | None:
     """Return the page of a request from the ledger that has it, or None.
 
     A queue's workers outlive the server, so any ledger may have it.
     """
     return next(filter(None, (ledger.page(trace_id) for ledger in list(_ledgers))), None)
+
+
+def page_of_queued(key: str) -> Page | None:
+    """Return the page of the request that queued work under a key, from the ledger that has it."""
+    return next(filter(None, (ledger.page_of_queued(key) for ledger in list(_ledgers))), None)

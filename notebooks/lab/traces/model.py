@@ -7,7 +7,7 @@ machine's monotonic clock, which all processes of one host share.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
 
@@ -59,6 +59,7 @@ class Task:
     gone: it can no longer begin or end: it was refused, cancelled before its first step or
     destroyed, or its process ended; None when it ran.
     error: what it raised, as "Class: message".
+    parent: the task that handed it over while it ran; None if the app's call did.
     """
 
     name: str = "?"
@@ -70,6 +71,7 @@ class Task:
     finished: float | None = None
     gone: float | None = None
     error: str | None = None
+    parent: Task | None = field(default=None, repr=False)
 
     @property
     def open(self) -> bool:
@@ -87,10 +89,15 @@ class Task:
             return "waiting" if self.gone is None else "never ran"
         return "running" if self.gone is None else "lost"
 
+    @property
+    def of_parent(self) -> str:
+        """What follows its name or runner in words: whose it is, if it has a parent."""
+        return f" of {self.parent.name}" if self.parent else ""
+
     def __str__(self) -> str:
         place = f" on {self.where}" if self.where else ""
         since = f" since {self.started:.3f} s" if self.state == "running" else ""
-        return f"{self.name} ({self.state}{place}{since})"
+        return f"{self.name}{self.of_parent} ({self.state}{place}{since})"
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -104,7 +111,7 @@ class Trace:
     method, path: as the app was asked. status, headers, body: as the client read them, the body up
     to 64 KiB; of other clients' requests the status alone.
     received: the app was called with it, before it read a byte of the body; by the server.
-    responded: the app has handed the end of its response to the server; after `received`, and
+    responded: the app hands the end of its response to the server; after `received`, and
     before the client can have it all.
     returned: the app's call is over, its background tasks included; by the server.
     answered: the client has read the last byte; by the client, so it may read late.
@@ -213,11 +220,14 @@ class Trace:
         parts += [self.unseen] if self.unseen else []
         return f"{self.method} {self.path} ({'; '.join(parts)})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         moments = [("received", self.received), ("responded", self.responded)]
         rows = [(name, "", moment(at), "", "", "") for name, at in moments if at is not None]
         rows += [
-            (task.name, task.runner, moment(task.started), moment(task.finished),
+            (task.name, task.runner + task.of_parent, moment(task.started), moment(task.finished),
              task.where or "", f"{task.state}: {task.error}" if task.error else task.state)
             for task in self.tasks
         ]  # fmt: skip
@@ -270,11 +280,11 @@ class Traces(list[Trace]):
         import pandas as pd
 
         rows = [
-            [trace.id, *(getattr(task, name) for name in TASK)]
+            [trace.id, *(getattr(task, name) for name in TASK), task.parent and task.parent.name]
             for trace in self
             for task in trace.tasks
         ]
-        return pd.DataFrame(rows, columns=["request", *TASK])
+        return pd.DataFrame(rows, columns=["request", *TASK, "parent"])
 
     def save(self, path: str | Path) -> None:
         """Write the traces to a JSON file, one per line; `load` gives equal ones back."""
@@ -286,7 +296,7 @@ class Traces(list[Trace]):
         """Read the traces that `save` wrote. Raises ValueError for any other file."""
         try:
             return cls(_revived(plain) for plain in json.loads(Path(path).read_bytes()))
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+        except (TypeError, LookupError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no traces ({error}); Traces.save writes them"
             ) from error
@@ -312,17 +322,26 @@ class Traces(list[Trace]):
 
 
 def _plain(trace: Trace) -> dict[str, Any]:
-    plain = asdict(trace)
+    """A trace as plain data; a task's parent is told by its place among the tasks."""
+    places = {id(task): place for place, task in enumerate(trace.tasks)}
+    orphans = [replace(task, parent=None) for task in trace.tasks]
+    plain = asdict(replace(trace, tasks=orphans))
+    for task, known in zip(plain["tasks"], trace.tasks, strict=True):
+        task["parent"] = places.get(id(known.parent))
     del plain["_until"]
     return plain | {"body": trace.body.decode("utf-8", "surrogateescape")}
 
 
 def _revived(plain: dict[str, Any]) -> Trace:
+    tasks = [Task(**task | {"parent": None}) for task in plain["tasks"]]
+    for task, saved in zip(tasks, plain["tasks"], strict=True):
+        place = saved.get("parent")  # not in what was saved by older labs
+        task.parent = None if place is None else tasks[place]
     return Trace(
         **plain
         | {
             "body": plain["body"].encode("utf-8", "surrogateescape"),
-            "tasks": [Task(**task) for task in plain["tasks"]],
+            "tasks": tasks,
             "ending": tuple((what, at) for what, at in plain.get("ending", [])),
             "floor": plain["floor"] and Floor(*plain["floor"]),
         }

@@ -1,0 +1,63 @@
+"""Errors planted into the instrument, which the benchmark must find."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from lab.observer.transport import DistantPage
+from lab.traces.ledger import Ledger, Page
+
+from .noting import at_first
+
+OFF = 0.005  # seconds
+
+_planted = ExitStack()
+
+
+@contextmanager
+def planted(stamp: str, before: bool) -> Iterator[None]:
+    """Have a hook dawdle before it takes a moment, or when it has: "in_thread started", say."""
+    put(stamp, before)
+    at_first.append(partial(put, stamp, before))
+    try:
+        yield
+    finally:
+        at_first.clear()
+        _planted.close()
+
+
+def put(stamp: str, before: bool) -> None:
+    task, _, name = stamp.rpartition(" ")
+    keys = set()
+
+    def added(key: str, called: str, *_: object) -> bool:
+        if called == task:
+            keys.add(key)
+        return name == "added" and called == task
+
+    _around(Page, "added", before, added)
+    if name == "received":
+        _around(Ledger, "open_page", before, lambda *_: True)
+    elif task == "in_pool" and name != "added":  # stamped where the pool has its process
+        _around(DistantPage, name, before, lambda *_: True)
+    elif name != "added":
+        _around(Page, name, before, lambda key, *_: not task or key in keys)
+
+
+def _around(owner: type, name: str, before: bool, chosen: Callable[..., bool]) -> None:
+    """Dawdle around a stamp; a moment that is taken late is later by as much."""
+    original = getattr(owner, name)
+
+    def stamp(self: object, *seen: object) -> object:
+        late = chosen(*seen)
+        if late and before:
+            time.sleep(OFF)
+            seen = tuple(at + OFF if isinstance(at, float) else at for at in seen)
+        page = original(self, *seen)
+        if late and not before:
+            time.sleep(OFF)
+        return page
+
+    setattr(owner, name, stamp)
+    _planted.callback(setattr, owner, name, original)
