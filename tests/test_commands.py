@@ -14,6 +14,12 @@ import pytest
 import lab.__main__ as commands
 from lab.publishing.notebooks import ROOT
 
+FIRST = "notebooks/01_answer_first.ipynb"
+UPGRADE = {
+    "Connection": "Upgrade", "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "bGFiIGxhYiBsYWIgbGFiIQ==",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("typed", "options"),
@@ -110,12 +116,32 @@ def test_jupyterlab_opens_quietly_at_the_first_lesson(tmp_path: Path) -> None:
             properties = notices.json()["schema"]["properties"]
             assert properties["fetchNews"]["default"] == "false"
             assert client.get("api/contents/server.py?content=0").status_code == 200
-            assert client.post("api/kernels").status_code == 201
+            assert client.get(f"api/contents/{FIRST}").json()["content"]["cells"]
+            kernel = client.post("api/kernels").json()["id"]
+            channels = f"api/kernels/{kernel}/channels?session_id=1"
+            with client.stream("GET", channels, headers=UPGRADE) as opened:
+                assert opened.status_code == 101
         assert not (tmp_path / "CONFIG_DIR" / "lab" / "user-settings").exists()
     finally:
         lab.send_signal(signal.SIGTERM)
         said = lab.communicate(timeout=30)[0].decode()
-    assert "without encryption" not in said
+    assert f"{about['url']}lab/tree/{FIRST}?token={about['token']}" in said
+    assert "Control-C" in said
+    for noise in ("[I ", "[W ", "Skipped non-installed", "not trusted", "ping_", "encryption"):
+        assert noise not in said
+
+
+def test_the_readers_own_settings_of_jupyter_come_before_the_labs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = [str(tmp_path / "path"), str(tmp_path / "dir")]
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", own[0])
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", own[1])
+    monkeypatch.setattr(commands, "sign", lambda: None)
+    monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", lambda options: None)
+    commands.open_lab([])
+    labs = str(Path(commands.__file__).with_name("jupyter_config"))
+    assert os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep) == [*own, labs]
 
 
 def server_of(runtime: Path, lab: subprocess.Popen) -> dict[str, str]:

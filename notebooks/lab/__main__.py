@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .publishing.notebooks import NOTEBOOKS, ROOT, build, make
+from .publishing.notebooks import NOTEBOOKS, ROOT, build, make, sign
 
 FIRST = "/lab/tree/notebooks/01_answer_first.ipynb"
 
@@ -59,20 +59,21 @@ def parser() -> argparse.ArgumentParser:
 
 def open_lab(options: list[str]) -> int:
     """Open JupyterLab in the repository's root, so that `server.py` and `data/` are in sight."""
+    from jupyter_core.paths import jupyter_config_dir
     from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 
-    # Defaults in a folder of their own, so that the reader's settings stay in force: no question
-    # about news. Without transport_encryption the kernel warns at every start.
+    # Quiet, by defaults in a folder of their own that comes after the reader's: no question about
+    # news, no lines of every start. Without transport_encryption, and with a ws_ping_timeout longer
+    # than the time between pings, the server warns at every kernel.
     places = [
-        str(Path(__file__).with_name("jupyter_config")),
         os.environ.get("JUPYTER_CONFIG_PATH"),
+        jupyter_config_dir(),
+        str(Path(__file__).with_name("jupyter_config")),
     ]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, places))
-    lab = [
-        f"--ServerApp.root_dir={ROOT}",
-        f"--LabApp.default_url={FIRST}",
-        "--KernelManager.transport_encryption=auto",
-    ]
+    sign()
+    print("Press Control-C here to end the lab.", flush=True)
+    lab = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={FIRST}"]
     # In this process, so that Ctrl-C asks JupyterLab, which ends its kernels.
     LabApp.launch_instance([*lab, *options])
     return 0

@@ -19,14 +19,15 @@
 # | request | one HTTP request to a watched server, with all the work that it leaves behind |
 # | trace | what the lab has noted of one request: its answer, its moments, its tasks, its lines of the log |
 # | stamp | one moment, noted where it happens, in seconds after the request's first byte left the client (`received`, if another client than the lab's sent it); client, server and workers read one clock, the machine's monotonic `perf_counter`. The first on the server is `received`: the app is called with the request |
-# | task | one piece of work that a request leaves behind. Its stamps: `added`, it is announced (`add_task`, `Thread.start`, …); `queued`, it begins to wait for its turn (background tasks: those before it are over; in a queue: on its way to the broker); `started` and `finished`, just before its first and just after its last line, where it runs |
+# | task | one piece of work that a request leaves behind. Its stamps: `added`, it is announced (`add_task`, `Thread.start`, …); `queued`, it begins to wait for its turn (background tasks: those before it are over; in a queue: it is put in); `started` and `finished`, just before its first and just after its last line, where it runs |
 # | runner | what runs a task: `background`, `thread`, `executor` (a pool of threads), `process` (a pool of processes), `create_task` or `queue` |
-# | responded | the app has handed the last byte of the response to the server software (uvicorn), by the server's stamp: after `received` and, with no middleware in between, before any background task's `started`. It does not mean that the client has it |
-# | answered | the client has read the last byte of the response, by the client's stamp: it may fall before or after `responded` and `started` |
+# | parent | the task that handed another one over while it ran; a task that the app's own call handed over has none |
+# | responded | the app hands the last byte of the response to the server software (uvicorn), by the server's stamp: after `received` and, with no middleware in between, before any background task's `started`. The client does not have it yet |
+# | answered | the client has read the last byte of the response, by the client's stamp: after `responded`, and before or after `started` |
 # | noise floor | how long an empty answer takes on this machine, first byte sent to last byte read: the p50 of 100, given by the server without calling the app; a burst to another process measures its own, on as many connections. Smaller differences mean nothing |
 # | lost | a task that had started, and whose process ended before it did |
 # | never ran | a task that was announced and can no longer start |
-# | delivery | one webhook, named by its `X-GitHub-Delivery`: sent again, it is still the same one |
+# | delivery | one webhook, named by its `X-GitHub-Delivery`: sent again with the same body, it is still the same one |
 # | effect | what a delivery has brought about: once, however often work on it was begun |
 #
 # </details>
@@ -40,19 +41,21 @@
 # | request 请求 | 发给被观察的服务器的一个 HTTP 请求，连同它留下的全部后续工作 |
 # | trace 追踪记录 | 实验室对一个请求的全部记录：它的响应、各个时刻、各个任务、属于它的日志 |
 # | stamp 时间戳 | 一个时刻，在事情发生的地方记下；从请求的第一个字节离开客户端算起，单位是秒（不是实验室的客户端发来的，从 `received` 算起）；客户端、服务器和 worker 读的是同一个时钟，即本机的单调时钟 `perf_counter`。服务器上的第一个是 `received`：应用被调用，请求交到了它手里 |
-# | task 任务 | 请求留下的一项后续工作。它的时间戳：`added`，注册（`add_task`、`Thread.start` 等）；`queued`，开始等待轮到自己（后台任务：前一个已结束；队列：正交给 broker）；`started` 和 `finished`，在它运行的地方，第一行之前和最后一行之后 |
+# | task 任务 | 请求留下的一项后续工作。它的时间戳：`added`，注册（`add_task`、`Thread.start` 等）；`queued`，开始等待轮到自己（后台任务：前一个已结束；队列：放进了队列）；`started` 和 `finished`，在它运行的地方，第一行之前和最后一行之后 |
 # | runner 执行者 | 由什么来执行任务：`background`、`thread`、`executor`（线程池）、`process`（进程池）、`create_task` 或 `queue` |
-# | responded 已发出响应 | 应用已把响应的最后一个字节交给服务器软件（uvicorn），由服务器记下：在 `received` 之后；不经过中间件时，也在任何后台任务的 `started` 之前。不等于客户端已收到 |
-# | answered 已收到响应 | 客户端读完了响应的最后一个字节，由客户端记下：可能早于也可能晚于 `responded` 和 `started` |
+# | parent 父任务 | 一个任务在运行中又启动了别的任务，它就是后者的父任务；由应用的调用直接启动的任务没有父任务 |
+# | responded 已发出响应 | 应用把响应的最后一个字节交给服务器软件（uvicorn）的那一刻，由服务器记下：在 `received` 之后；不经过中间件时，也在任何后台任务的 `started` 之前。这时客户端还没收到 |
+# | answered 已收到响应 | 客户端读完了响应的最后一个字节，由客户端记下：在 `responded` 之后，可能早于也可能晚于 `started` |
 # | noise floor 底噪 | 本机上一个空响应要花的时间，从发出第一个字节到读完最后一个字节：取 100 次的 p50，由服务器直接返回，不调用应用；对独立进程的 `burst` 用同样多的连接另测一次。比它更小的差别没有意义 |
 # | lost 丢失 | 任务已经开始，它所在的进程却先结束了 |
 # | never ran 从未运行 | 任务注册过，但再也不可能开始 |
-# | delivery 投递 | 一个 webhook，以 `X-GitHub-Delivery` 为名：重发一次，还是同一次投递 |
+# | delivery 投递 | 一个 webhook，以 `X-GitHub-Delivery` 为名：原样重发一次，还是同一次投递 |
 # | effect 效果（副作用） | 一次投递带来的结果：不管处理开始过几次，效果只有一次 |
 #
 # </details>
 
 # %%
+import random
 import time
 
 import httpx
@@ -81,7 +84,7 @@ web
 
 # %%
 trace = web.post("/webhook-test", **delivery("push"))
-trace.status, trace.answered
+trace.status, round(trace.answered, 4)
 
 # %% [markdown] lang="en"
 # The cell came back as soon as the answer was there. `trace` goes on filling while the work runs.
@@ -107,7 +110,7 @@ timeline(trace)
 
 # %%
 task = trace.tasks[0]
-task.added, trace.responded, task.started, trace.answered
+[round(at, 5) for at in (task.added, trace.responded, task.started, trace.answered)]
 
 # %% [markdown] lang="en"
 # `added`, then `responded`, then `started`: on the server that order always holds. `answered` is the
@@ -162,23 +165,34 @@ timeline(waited)
 #
 # Let the work take 0.1 to 0.8 s, both ways. **Guess** where the points will lie: on the x axis, when
 # all work is *finished*; on the y axis, when the caller is *answered*.
+#
+# The eight are sent in an order drawn anew in each run, so that a warm-up, or a machine that gets
+# busier, is not taken for a difference between the two. Set `seed` to the number shown to repeat it.
 
 # %% [markdown] lang="zh"
 # ## 处理时间变长，响应时间不变
 #
 # 让处理从 0.1 秒到 0.8 秒，两种方式各来一遍。**先猜**这些点落在哪里：横轴是全部完成（finished）的
 # 时刻，纵轴是收到响应（answered）的时刻。
+#
+# 这八次的先后顺序，每次运行都随机打乱，免得把预热、或机器忙闲的变化误当成两种方式的差别；想重现某次的顺序，
+# 把 `seed` 设成那次显示的数。
 
 
 # %%
-def deliveries(path):
-    for seconds in (0.1, 0.2, 0.4, 0.8):
-        app.state.work_seconds = seconds
-        yield web.post(path, **delivery("push")).wait()
+SECONDS = (0.1, 0.2, 0.4, 0.8)
+cases = [(path, each) for path in ("/webhook-test", "/webhook-test/inline") for each in SECONDS]
+seed = random.randrange(1000)
+drawn = random.Random(seed).sample(cases, len(cases))
+print(f"{seed=}")
 
-
-background = list(deliveries("/webhook-test"))
-inline = list(deliveries("/webhook-test/inline"))
+# %%
+by_case = {}
+for path, seconds in drawn:
+    app.state.work_seconds = seconds
+    by_case[path, seconds] = web.post(path, **delivery("push")).wait()
+background = [by_case["/webhook-test", each] for each in SECONDS]
+inline = [by_case["/webhook-test/inline", each] for each in SECONDS]
 
 # %%
 scatter(background=background, inline=inline)
@@ -202,7 +216,7 @@ scatter(background=background, inline=inline)
 # %%
 app.state.work_seconds = 0.3
 large = web.post("/webhook-test", **delivery("push_large")).wait()
-large.received, large.responded, large.tasks[0].started
+[round(at, 5) for at in (large.received, large.responded, large.tasks[0].started)]
 
 # %% [markdown] lang="en"
 # ## How soon is "at once"?
@@ -229,7 +243,7 @@ def slowly(body, pieces=4):
 handed_over = []
 push = delivery("push")
 slow = web.post("/webhook-test", headers=push["headers"], content=slowly(push["content"])).wait()
-slow.received, slow.responded, slow.tasks[0].started
+[round(at, 4) for at in (slow.received, slow.responded, slow.tasks[0].started)]
 
 # %% [markdown] lang="en"
 # **"At once" counts from the last byte of the body.** The request was known long before. Until then,

@@ -1,5 +1,7 @@
 """Every notebook runs from top to bottom, in both languages, and says nothing on stderr."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -28,10 +30,20 @@ def test_every_notebook_runs_without_error_or_stderr(source: Path, language: str
         if output.get("name") == "stderr"
     ]
     assert on_stderr == []
+    assert [text for text in told(notebook) if re.search(r"\d\.\d{7}", text)] == []
     for lines in checked(notebook):
         missed = [line for line in lines if not line.startswith("✓ ")]
         assert lines
         assert bool(missed) != solved, missed
+
+
+def told(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """What the cells have put out as text or tables."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            shown = data.get("text/html", data.get("text/plain", ""))
+            yield output.get("text", "") + re.sub(r'src="data:[^"]*"', "", shown)
 
 
 def checked(notebook: nbformat.NotebookNode) -> list[list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 
 from lab.languages import LANGUAGES
 from lab.publishing.notebooks import (
@@ -16,6 +17,7 @@ from lab.publishing.notebooks import (
     folder,
     is_generated,
     make,
+    sign,
     sources,
     tags,
     text,
@@ -82,6 +84,23 @@ def test_a_notebook_without_a_source_goes_and_a_readers_own_stay(notebooks: Path
     (notebooks / "source" / "01_do.py").unlink()
     assert len(build(notebooks)) == 2
     assert sorted(notebooks.rglob("*.ipynb")) == sorted(own)
+
+
+def test_built_notebooks_are_signed_unless_they_hold_outputs(
+    notebooks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    build(notebooks)
+    english, chinese = (folder(one, notebooks) / "01_do.ipynb" for one in LANGUAGES)
+    with_output = read(chinese)
+    with_output.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
+    nbformat.write(with_output, chinese)
+    nbformat.write(nbformat.v4.new_notebook(), notebooks / "mine.ipynb")
+    sign(notebooks)
+    with NotebookNotary() as notary:
+        assert notary.check_signature(read(english))
+        assert not notary.check_signature(read(chinese))
+        assert not notary.check_signature(read(notebooks / "mine.ipynb"))
 
 
 def test_prose_without_a_language_goes_to_both(notebooks: Path) -> None:

@@ -11,11 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+from nbformat.sign import NotebookNotary
 
 from ..languages import LANGUAGES, Text
 
@@ -88,6 +90,20 @@ def make(source: Path, language: str, solved: bool = False) -> nbformat.Notebook
 def cell_id(lesson: str, number: int, part: int = 0) -> str:
     """The same in both languages, and after every build."""
     return hashlib.sha256(f"{lesson}/{number}/{part}".encode()).hexdigest()[:8]
+
+
+def sign(notebooks: Path = NOTEBOOKS) -> None:
+    """Sign the built notebooks for this user: Jupyter warns of a notebook that nobody has signed.
+
+    One that holds outputs is left to Jupyter, since these may hold scripts.
+    """
+    notary: Any = NotebookNotary()  # type: ignore[no-untyped-call]
+    with closing(notary.store):
+        for language in LANGUAGES:
+            for path in filter(is_generated, folder(language, notebooks).glob("*.ipynb")):
+                notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+                if not any(cell.get("outputs") for cell in notebook.cells):
+                    notary.sign(notebook)
 
 
 def is_generated(path: Path) -> bool:
