@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 # The columns of the frames.
 REQUEST = ("id", "sent", "method", "path", "status", "received", "responded", "answered", "finished", "error")  # fmt: skip # noqa: E501
-TASK = ("name", "runner", "where", "added", "queued", "started", "finished", "state", "error")
+TASK = (
+    "name",
+    "runner",
+    "where",
+    "process",
+    "added",
+    "queued",
+    "started",
+    "finished",
+    "state",
+    "error",
+)
 
 
 class Floor(NamedTuple):
@@ -50,7 +61,8 @@ class Task:
     Moments are by the clock of the process that saw them, in seconds after the request was sent.
 
     name: the function's. runner: what runs it: background, thread, executor, process, create_task,
-    queue. where: the loop, or the thread or process by its number, once it has started.
+    queue. where: the loop, or the thread or process by its number, once it has started. process:
+    the number of the process it runs in, where that is not the notebook's.
     added: it was announced (`add_task`, `start`, `submit` was called).
     queued: it began to wait for its turn; None if its runner has no queue.
     started: its function begins, on its own thread: after `added` and `queued`.
@@ -65,6 +77,7 @@ class Task:
     name: str = "?"
     runner: str = "background"
     where: str | None = None
+    process: int | None = None
     added: float | None = None
     queued: float | None = None
     started: float | None = None
@@ -90,12 +103,20 @@ class Task:
         return "running" if self.gone is None else "lost"
 
     @property
+    def place(self) -> str:
+        """Where it runs, in words; "" before it has started."""
+        where = self.where or ""
+        if self.process is None or str(self.process) in where:
+            return where
+        return f"{where} of process {self.process}"
+
+    @property
     def of_parent(self) -> str:
         """What follows its name or runner in words: whose it is, if it has a parent."""
         return f" of {self.parent.name}" if self.parent else ""
 
     def __str__(self) -> str:
-        place = f" on {self.where}" if self.where else ""
+        place = f" on {self.place}" if self.place else ""
         since = f" since {self.started:.3f} s" if self.state == "running" else ""
         return f"{self.name}{self.of_parent} ({self.state}{place}{since})"
 
@@ -110,6 +131,7 @@ class Trace:
     `time.perf_counter`; for other clients' requests, when it was received.
     method, path: as the app was asked. status, headers, body: as the client read them, the body up
     to 64 KiB; of other clients' requests the status alone.
+    process: the number of the process that received it, where that is not the notebook's.
     received: the app was called with it, before it read a byte of the body; by the server.
     responded: the app hands the end of its response to the server; after `received`, and
     before the client can have it all.
@@ -130,6 +152,7 @@ class Trace:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    process: int | None = None
     received: float | None = None
     responded: float | None = None
     returned: float | None = None
@@ -228,7 +251,7 @@ class Trace:
         rows = [(name, "", moment(at), "", "", "") for name, at in moments if at is not None]
         rows += [
             (task.name, task.runner + task.of_parent, moment(task.started), moment(task.finished),
-             task.where or "", f"{task.state}: {task.error}" if task.error else task.state)
+             task.place, f"{task.state}: {task.error}" if task.error else task.state)
             for task in self.tasks
         ]  # fmt: skip
         if self.answered is not None:
