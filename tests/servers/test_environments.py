@@ -125,6 +125,7 @@ def test_every_server_of_today_is_watched(
 
 def asked(url: str) -> list[tuple[int, dict[str, str], bytes]]:
     """What a client gets of the shop: status, headers less the date, and body of each answer."""
+
     def ask(method: str, path: str, **options: Any) -> httpx.Response:
         return httpx.request(method, f"{url}{path}", trust_env=False, **options)
 

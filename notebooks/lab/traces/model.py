@@ -61,8 +61,7 @@ class Task:
     Moments are by the clock of the process that saw them, in seconds after the request was sent.
 
     name: the function's. runner: what runs it: background, thread, executor, process, create_task,
-    queue. where: the loop, or the thread or process by its number, once it has started. process:
-    the number of the process it runs in, where that is not the notebook's.
+    queue. where: the loop, or the thread or process by its number, once it has started.
     added: it was announced (`add_task`, `start`, `submit` was called).
     queued: it began to wait for its turn; None if its runner has no queue.
     started: its function begins, on its own thread: after `added` and `queued`.
@@ -71,19 +70,20 @@ class Task:
     gone: it can no longer begin or end: it was refused, cancelled before its first step or
     destroyed, or its process ended; None when it ran.
     error: what it raised, as "Class: message".
+    process: the number of the process that it runs in, where that is not the notebook's.
     parent: the task that handed it over while it ran; None if the app's call did.
     """
 
     name: str = "?"
     runner: str = "background"
     where: str | None = None
-    process: int | None = None
     added: float | None = None
     queued: float | None = None
     started: float | None = None
     finished: float | None = None
     gone: float | None = None
     error: str | None = None
+    process: int | None = None
     parent: Task | None = field(default=None, repr=False)
 
     @property
