@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     radar.add_argument(
         "--only", action="append", default=[], metavar="NAME",
-        help="a version or server (0.115.0, hypercorn); may be given again; without it, all",
+        help="a version or server (0.115.0, newest, hypercorn), once or more; without it, all",
     )  # fmt: skip
     radar.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
     commands.add_parser("bench", help="measure the instrument itself")
@@ -134,7 +134,6 @@ def find(only: list[str], jobs: int) -> int:
     """Run the radar, tell what has turned since the last time, and keep what was found."""
     from .radar.kept import keep, keep_stopped, known
     from .radar.run import radar, stopped
-    from .radar.sets import SERVERS
 
     before = known()
     try:
@@ -146,7 +145,8 @@ def find(only: list[str], jobs: int) -> int:
         print(f"turned: {line}")
     for name, column in found.servers.items():
         if column.trouble is None:
-            keep_stopped(name, stopped(SERVERS[name]))
+            keep_stopped(name, stopped(name))
+    found.versions.pop("newest", None)  # its place in the table comes with its pin
     print(keep(found.beside(before) if before and only else found))
     return 0
 

@@ -223,8 +223,8 @@ def has_one_memory(start: Start) -> str:
 def threads_at_once(start: Start) -> str:
     """How many threads work on `def` tasks in each process, at most."""
     web = start()
-    for _ in range(200):
-        web.post("/sleep?seconds=0.4")
+    for _ in range(160):
+        web.post("/sleep?seconds=0.8")
         web.hang_up()  # the next may be another worker's
     threads: dict[int | None, set[str | None]] = {}
     for trace in web.traces.wait(PATIENCE):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..figures.look import Drawing
 from ..figures.matrices import Verdict, draw_matrix
 from .claims import OF_SERVERS, OF_VERSIONS, OfServer, OfVersion, in_words
 from .outcomes import Cell, Column, Radar
 from .sets import LATEST_FASTAPI
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Claims = Mapping[str, OfVersion | OfServer]
 Part = Literal["versions", "servers"]
@@ -51,3 +54,19 @@ def said(cell: Cell, language: str) -> str:
     if len(cell.counts) == 1:
         return in_words(cell.verdict, language)
     return "; ".join(f"{in_words(each, language)} ×{n}" for each, n in cell.counts.items())
+
+
+def frame(radar: Radar, part: Part, language: str = "en") -> pd.DataFrame:
+    """Return what was found as a table: a row for each claim, a column for each set."""
+    import pandas as pd
+
+    claims, columns = part_of(radar, part)
+    rows = {
+        claim.text.of(language): {
+            name: said(column.cells[key], language)
+            for name, column in columns.items()
+            if column.cells
+        }
+        for key, claim in claims.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -22,17 +22,28 @@ class NotInstalled(Exception):
 def programs(packages: Sequence[str], python: str = sys.executable) -> Path:
     """Return the folder of the programs of an environment with these packages.
 
-    It is made when it is not there yet, by uv if the machine has it, and kept for the next time.
-    packages: as pip takes them. python: the interpreter. Raises NotInstalled.
+    It is made when it is not there yet, by uv if the machine has it, and kept for the next time if
+    every version is pinned. packages: as pip takes them. python: the interpreter.
+    Raises NotInstalled.
     """
     name = hashlib.sha256("\n".join([python, *packages]).encode()).hexdigest()[:16]
     folder = user_cache_path("background-tasks-lab", appauthor=False) / "environments" / name
     found = folder / ("Scripts" if os.name == "nt" else "bin")
-    if not (folder / "complete").exists():
+    pinned = all("==" in package for package in packages)
+    if not (pinned and (folder / "complete").exists()):
         shutil.rmtree(folder, ignore_errors=True)
         make(folder, found, packages, python)
         (folder / "complete").touch()
     return found
+
+
+def at_hand(packages: Sequence[str]) -> Path:
+    """Return the folder of this environment's own programs, if it has all these packages, and
+    otherwise that of one which is made for them.
+    """
+    wanted = dict(package.split("==") for package in packages)
+    here = Path(sys.executable).parent
+    return here if versions(here, [*wanted]).items() >= wanted.items() else programs(packages)
 
 
 def make(folder: Path, found: Path, packages: Sequence[str], python: str) -> None:

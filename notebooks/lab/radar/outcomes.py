@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +76,14 @@ class Radar:
         )  # fmt: skip
 
     def turned(self, before: Radar) -> list[str]:
-        """Return what is not as it was, a line for each cell that both have."""
+        """Return what is not as it was, a line for each cell that both have.
+
+        The newest FastAPI is held against the newest that was known before.
+        """
+        latest = list(before.versions.values())[-1:]
+        before = replace(
+            before, versions=before.versions | dict(zip(["newest"], latest, strict=False))
+        )
         return [
             f"{name}: {claim}: {old.verdict} -> {new.verdict}"
             for mine, theirs in (

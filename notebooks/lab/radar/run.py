@@ -15,9 +15,9 @@ from threading import Lock
 from ..servers.web import Web, serve
 from ..traces import Traces
 from .claims import LONG, OF_SERVERS, OF_VERSIONS
-from .environments import NotInstalled, programs, versions
+from .environments import NotInstalled, at_hand, programs, versions
 from .outcomes import Cell, Column, Radar
-from .sets import NAMED, SERVERS, UVICORN, VERSIONS, Server
+from .sets import NAMED, NEWEST, SERVERS, UVICORN, VERSIONS, Server
 
 APP = "radar_app:app"
 FOLDER = Path(__file__).with_name("app")
@@ -35,10 +35,13 @@ def radar(
 ) -> Radar:
     """Run the radar.
 
-    only: names of sets; none for all. jobs: how many sets at a time. say: is told each step.
-    of_versions: FastAPIs, packages by name. of_servers: servers with the newest one.
+    only: names of sets, also "newest", the FastAPI of today; none for all that are pinned. jobs:
+    how many sets at a time. say: is told each step. of_versions: FastAPIs, packages by name.
+    of_servers: servers with the newest one.
     Raises ValueError for a name that there is no set of.
     """
+    if "newest" in only:
+        of_versions = {**of_versions, **NEWEST}
     names = [*of_versions, *of_servers]
     for name in only:
         if name not in names:
@@ -82,11 +85,9 @@ def version(packages: Sequence[str]) -> Column:
         found = programs(packages)
     except NotInstalled as error:
         return Column(trouble=str(error))
-    column = Column(versions(found, NAMED))
     with serve(APP, command=UVICORN.replace("{bin}", str(found)), cwd=FOLDER) as web:
-        for claim, of in OF_VERSIONS.items():
-            column.cells[claim] = repeated(partial(of.probe, web))
-    return column
+        cells = {claim: repeated(partial(of.probe, web)) for claim, of in OF_VERSIONS.items()}
+    return Column(versions(found, NAMED), cells)
 
 
 def server(given: Server) -> Column:
@@ -121,16 +122,33 @@ def repeated(probe: Callable[[], str]) -> Cell:
     return Cell.of([probe() for _ in range(REPEATED)])
 
 
-def stopped(given: Server, seconds: float = LONG) -> Traces:
+# For a lesson: one server, once
+
+
+def started(name: str) -> Web:
+    """Serve the radar's app on a server.
+
+    name: a key of `SERVERS`. Raises NotInstalled when the server cannot be had here.
+    """
+    given = SERVERS[name]
+    return serve(APP, command=given.started(at_hand(given.packages)), cwd=FOLDER)
+
+
+def stopped(name: str, seconds: float = LONG) -> Traces:
     """Return the requests of a server that is told to end (SIGTERM) while their work goes on.
 
-    seconds: how long the work takes. Raises NotInstalled when the server cannot be had here.
+    name: a key of `SERVERS`. seconds: how long the work takes. Raises NotInstalled when the server
+    cannot be had here.
     """
-    command = given.started(programs(given.packages))
-    with serve(APP, command=command, cwd=FOLDER) as web:
+    with started(name) as web:
         for path in ("/two", "/sleep", "/thread"):
             web.post(path, params={"seconds": seconds})
         web.traces.wait_started()
         web.signal(signal.SIGTERM)
         web.join()
         return web.traces.wait()
+
+
+def tried(web: Web) -> dict[str, str]:
+    """Return the outcome of each claim about versions, tried once."""
+    return {claim: of.probe(web) for claim, of in OF_VERSIONS.items()}

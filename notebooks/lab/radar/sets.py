@@ -63,4 +63,6 @@ VERSIONS = {
     "0.118.0": ("fastapi==0.118.0", "starlette==0.48.0", *_OLD),
     LATEST_FASTAPI: LATEST,
 }
+# Looked at only when it is asked for: whether the newest release has turned anything.
+NEWEST = {"newest": ("fastapi", "python-multipart", "uvicorn")}
 NAMED = ("fastapi", "starlette", "uvicorn", "uvicorn-worker", "gunicorn", "hypercorn", "granian")
