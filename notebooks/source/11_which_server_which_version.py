@@ -64,11 +64,13 @@ for name, traces in recorded.items():
     lanes(traces)
 
 # %% [markdown] lang="en"
-# **granian ends at once: an async task vanishes with it, without an exception and without a `finally`.**
-# A `def` task it loses not, because Python waits for its threads at the end.
+# **granian stops its event loop at once: an async task does not go on, and neither an exception nor a
+# `finally` tells it so.** The process then waits for its threads, so that the `def` task is finished; when
+# it exits, the async task is lost. uvicorn waits for its tasks, and not for threads.
 
 # %% [markdown] lang="zh"
-# **granian 立刻就结束：异步任务随之消失，没有异常，`finally` 也不执行。** `def` 任务没有丢，是因为 Python 退出前会等自己的线程。
+# **granian 立刻停掉事件循环：异步任务就停在那里，收不到异常，`finally` 也不执行。** 进程随后还会等自己的线程，
+# 所以 `def` 任务做完了；进程一退出，异步任务就丢失了。uvicorn 会等任务，但不等线程。
 
 # %% [markdown] lang="en"
 # ## A task fails

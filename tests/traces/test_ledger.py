@@ -275,3 +275,20 @@ def test_a_parent_is_found_by_its_key_while_it_runs_and_makes_no_task_afterwards
     store, during, afterwards = ledger.traces.tasks
     assert during.parent is store
     assert (store.parent, afterwards.parent) == (None, None)
+
+
+def test_each_process_ends_with_its_own_requests() -> None:
+    ledger = Ledger()
+    for number, process in (("1", 11), ("2", 12)):
+        page = ledger.open_page(number, 0.0, "POST", "/", process)
+        page.added("k", "work", "thread", 1.0)
+        page.started("k", 2.0, "thread 5")
+    one, other = ledger.traces
+    ledger.ending("SIGKILL", 3.0, 11)
+    ledger.close(4.0, 11)
+    assert [task.state for task in ledger.traces.tasks] == ["lost", "running"]
+    assert str(one.tasks[0]) == "work (lost on thread 5 of process 11)"
+    ledger.close(5.0)
+    assert one.ending == (("SIGKILL", 3.0), ("exit", 4.0))
+    assert other.ending == (("exit", 5.0),)
+    assert [task.state for task in ledger.traces.tasks] == ["lost", "lost"]

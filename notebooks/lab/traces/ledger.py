@@ -91,7 +91,8 @@ class Ledger:
         """
         for trace in self.traces:
             meant = process is None or trace.process == process
-            if meant and (trace.ending or not trace.settled):
+            ended = trace.ending[-1:] and trace.ending[-1][0] == "exit"
+            if meant and not ended and (trace.ending or not trace.settled):
                 trace.ending += ((what, trace.since(moment)),)
 
     def close(self, moment: float, process: int | None = None) -> None:
