@@ -33,11 +33,11 @@ from lab.figures.look import (
     WORK,
     Drawing,
     fitted,
-    in_seconds,
     spread,
     text_width,
 )
 from lab.traces import Floor, Task
+from lab.traces.words import in_seconds
 
 WAITING, WORK, REFERENCE = WAITING.lower(), WORK.lower(), REFERENCE.lower()
 

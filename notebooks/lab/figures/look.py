@@ -180,14 +180,6 @@ def floor_of(traces: Iterable[Trace]) -> Floor | None:
     return max((trace.floor for trace in traces if trace.floor is not None), default=None)
 
 
-def in_seconds(span: float) -> str:
-    """Return a time span as a figure shows it.
-
-    span: seconds.
-    """
-    return "<0.001 s" if 0 < span < 0.0005 else f"{span:.3f} s"
-
-
 def spread(places: list[float], gap: float) -> list[float]:
     """Return the places, moved up just enough to be at least `gap` apart."""
     order = sorted(range(len(places)), key=places.__getitem__)
