@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.queue.valkey import free_port, server_command, valkey_server
+from lab.queue.valkey import server_command, valkey_server
+from lab.servers.addresses import free_port
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 

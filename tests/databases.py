@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from lab.queue.valkey import free_port
+from lab.servers.addresses import free_port
 
 from .waiting import until
 

@@ -48,7 +48,7 @@ def test_a_timeline_as_it_is_printed() -> None:
         "  save      background  ██████████████▌                 0.003 to 0.253 s",
         "  notify    background  ┊             ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒✗  0.254 to 0.504 s  failed",
         "  report    background  ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌   never ran",
-        "                        ╵0   ╵0.1  ╵0.2  ╵0.3  ╵0.4     s after sending",
+        "                        ╵0   ╵0.1  ╵0.2  ╵0.3 ╵0.4      s after sending",
         "  ! notify failed: ValueError: no address",
     ]
 

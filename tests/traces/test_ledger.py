@@ -42,7 +42,9 @@ def test_all_stamps_may_be_entered_before_the_announcement() -> None:
     page.started("k", 2.0, "process 9")
     page.finished("k", 3.0, None)
     page.added("k", "a", "process", 1.0)
-    assert trace.tasks == [Task("a", "process", "process 9", 1.0, started=2.0, finished=3.0)]
+    assert trace.tasks == [
+        Task("a", "process", "process 9", 1.0, started=2.0, finished=3.0, process=9)
+    ]
 
 
 @pytest.fixture
@@ -215,7 +217,16 @@ def test_stamps_in_any_order_leave_no_ghost_task(runner: str) -> None:
         for stamp, *seen in order:
             getattr(page, stamp)(*seen)
         assert trace.tasks == [
-            Task("a", runner, "process 1", added=1.0, queued=1.5, started=2.0, finished=3.0)
+            Task(
+                "a",
+                runner,
+                "process 1",
+                added=1.0,
+                queued=1.5,
+                started=2.0,
+                finished=3.0,
+                process=1,
+            )
         ], order
 
 

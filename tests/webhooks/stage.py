@@ -17,7 +17,7 @@ import psutil
 import redis
 
 from lab import Queue, serve
-from lab.queue.programs import Program
+from lab.programs.program import Program
 from webhooks.deliveries import Known
 from webhooks.queue import celery_app, delete
 from webhooks.workplace import patiently

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from lab import Queue, delivery, serve
-from lab.queue.programs import Program
+from lab.programs.program import Program
 from webhooks.deliveries import Answer, Delivery, Known
 from webhooks.queue import celery_app, tell
 

@@ -92,7 +92,7 @@ class Reporter:
 
     def open_page(self, trace_id: str, received: float, method: str, path: str) -> Page:
         """Tell of a request that this process's server has received."""
-        self(trace_id, "received", received, method, path)
+        self(trace_id, "received", received, method, path, os.getpid())
         return DistantPage(self, trace_id)
 
     def __reduce__(self) -> tuple[Callable[[str], Reporter], tuple[str]]:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..observer import queue_worker
+from ..programs.program import READY_WITHIN, Program, Programs
 from ..progress import Progress
 from ..servers.collector import Collector
 from ..traces.ledger import miss_stamps
 from ..traces.tables import table
-from .programs import READY_WITHIN, Program, Programs
 from .starts import Starts
 from .valkey import Valkey
 

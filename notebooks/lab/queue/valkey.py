@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
-from .programs import READY_WITHIN, Program, Programs
+from ..programs.program import READY_WITHIN, Program, Programs
+from ..servers.addresses import free_port
 
 
 class Valkey:
@@ -70,11 +70,3 @@ def server_command(server: str, port: int, folder: Path, host: str = "127.0.0.1"
         server, "--bind", host, "--port", str(port), "--dir", str(folder), "--save", "",
         "--appendonly", "yes", "--appendfsync", "everysec",
     ]  # fmt: skip
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

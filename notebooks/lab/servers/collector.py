@@ -141,8 +141,9 @@ class Collector:
 
 
 def names(folder: Path) -> list[str]:
+    """The names of the segments in a folder, and of the processes that have fallen silent."""
     with contextlib.suppress(FileNotFoundError):
-        return [name for name in os.listdir(folder) if not name.startswith(".")]
+        return [name for name in os.listdir(folder) if name[0].isdigit()]
     return []
 
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from uvicorn.server import HANDLED_SIGNALS
 
-from ..lifeline import Child, end_group
 from ..observer.asgi import App
+from ..programs.lifeline import Child, end_group
 from ..traces import Ledger, until
 from ..traces.waiting import wake
 from .collector import Collector
@@ -90,7 +90,9 @@ class InOwnProcess:
     def join(self, timeout: float) -> bool:
         return self._ended.wait(timeout)
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, to: int | None = None) -> None:
+        if to not in (None, self.pid):
+            raise ValueError(f"to={to}: this server has one process, {self.pid}")
         self._ledger.ending(signal.Signals(number).name, perf_counter())
         before = self._signals_taken
         self._child.process.send_signal(number)

@@ -91,7 +91,7 @@ class InThread:
         """Make a call that blocks this thread while the server works."""
         return blocking()
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, to: int | None = None) -> None:
         raise RuntimeError(
             "this server shares the notebook's process; serve(app, on='process') gives it its own"
         )

@@ -9,9 +9,9 @@ import threading
 from types import FrameType
 from typing import BinaryIO
 
-from ..lifeline import end_group, lifeline
 from ..observer.hooks import hooked
 from ..observer.transport import Reporter
+from ..programs.lifeline import end_group, lifeline
 from .travelling import unpack
 from .watched_uvicorn import Server, why_not
 

@@ -6,12 +6,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import anyio.to_thread
 import uvicorn
 
-from ..observer.asgi import App, OpenPage, Receive, Scope, Send, Watched
-from ..observer.pages import PROBE
+from ..observer.asgi import App, OpenPage, Watched
+from ..observer.probe import Probed
 from ..observer.transport import Reporter
+from .addresses import family_of, loopback, url_of
 
 DEFAULTS: dict[str, Any] = {
     # A socket bound by hand, without its protocol given, would add 40 ms to every answer.
@@ -20,31 +20,6 @@ DEFAULTS: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
 }
-
-
-class Probed:
-    """Answers the lab's own probes with an empty 202, and gives all else to the watched app."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-        self.startup_error: BaseException | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            try:
-                await self.app(scope, receive, send)
-            except BaseException as error:
-                self.startup_error = error
-                raise
-        elif scope["type"] == "http" and scope["path"] == PROBE:
-            if scope["method"] == "PUT":
-                # The first call to a thread imports what it needs on the loop: 14-28 ms, once.
-                await anyio.to_thread.run_sync(lambda: None)
-            headers = [(b"content-length", b"0")]
-            await send({"type": "http.response.start", "status": 202, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
-        else:
-            await self.app(scope, receive, send)
 
 
 class Server(uvicorn.Server):
@@ -88,23 +63,3 @@ class Server(uvicorn.Server):
 
 def why_not(cause: BaseException) -> str:
     return f"the app did not start: {type(cause).__name__}: {cause}"
-
-
-def loopback() -> str:
-    """This host's own address: 127.0.0.1, or ::1 where there is IPv6 alone."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", 0))
-        except OSError:
-            return "::1"
-    return "127.0.0.1"
-
-
-def family_of(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def url_of(host: str, port: int) -> str:
-    """Where a server that listens on an address, or on all, can be reached from here."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

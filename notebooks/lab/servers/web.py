@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import weakref
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ from ..clients.wire import current_trace
 from ..observer.asgi import App
 from ..observer.pages import PROBE
 from ..traces import Floor, Ledger, Trace, Traces
+from .by_command import ByCommand
 from .in_kernel import InKernel
 from .in_process import InOwnProcess
 from .in_thread import InThread
@@ -25,6 +28,9 @@ PLACES: dict[str, type[InThread] | type[InOwnProcess]] = {
 }
 
 
+Server = InThread | InOwnProcess | ByCommand
+
+
 class Web(Sender):
     """A running server, watched: send it requests, look at its traces, stop it.
 
@@ -32,8 +38,10 @@ class Web(Sender):
     takes no more requests, finishes its work and ends.
     """
 
-    def __init__(self, server: InThread | InOwnProcess, ledger: Ledger) -> None:
-        super().__init__(server.url, ledger, server.until, apart=server.place == "process")
+    def __init__(self, server: Server, ledger: Ledger) -> None:
+        super().__init__(
+            server.url, ledger, server.until, apart=server.place in ("process", "command")
+        )
         self._server = server
         self._finalizer = weakref.finalize(self, _let_go, server, self._client)
         self._finalizer.atexit = False  # the server's thread or process ends with the kernel
@@ -78,12 +86,13 @@ class Web(Sender):
                 f"the server has not ended after {timeout:g} s: {named or 'idle'}{more}"
             )
 
-    def signal(self, number: int) -> None:
-        """Send the server's process a signal; return when uvicorn has taken it, if it is to.
+    def signal(self, number: int, to: int | None = None) -> None:
+        """Send the server's process a signal; return when the lab's own uvicorn has taken it.
 
-        Raises RuntimeError unless it has its own process.
+        to: one process of several that a command has started, by its number; None for the main
+        one. Raises RuntimeError unless the server has its own process.
         """
-        self._server.signal(number)
+        self._server.signal(number, to)
 
     def request(self, method: str, path: str, **options: Any) -> Trace:
         self._refuse_if_ended()
@@ -124,24 +133,58 @@ class Web(Sender):
         return {"text/plain": repr(self)}, metadata
 
 
-def _let_go(server: InThread | InOwnProcess, client: httpx.Client) -> None:
+def _let_go(server: Server, client: httpx.Client) -> None:
     server.drain()
     client.close()
 
 
 def serve(
-    app: App | str, *, on: Literal["thread", "kernel", "process"] = "thread", **settings: Any
+    app: App | str,
+    *,
+    on: Literal["thread", "kernel", "process"] = "thread",
+    command: str | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Web:
     """Serve an ASGI app on a free port of 127.0.0.1 and watch what it does.
 
     app: the app, or where to import it from ("server:app").
-    on: "thread" (of this process, with its own event loop); "process" (its own, so that neither
-    the notebook's work nor the client's disturbs it); "kernel" (the notebook's own event loop).
-    settings: uvicorn's own, such as `timeout_graceful_shutdown`.
-    Raises RuntimeError when the app does not start, TypeError when it cannot travel to a process.
+    command: the app's own server, started as always, in the app's own environment; {app} and {port}
+    stand where the command has the import string and the port. cwd: the folder that it is started
+    in. env: variables beside those of this process.
+    on, without a command: "thread" (of this process, with its own event loop); "process" (its own,
+    so that neither the notebook's work nor the client's disturbs it); "kernel" (the notebook's own
+    event loop).
+    settings: uvicorn's own, such as `timeout_graceful_shutdown`, without a command.
+    Raises RuntimeError when the app does not start, TypeError when it cannot travel to a process,
+    ValueError for a command that cannot be watched.
     """
+    if command is not None:
+        return by_command(app, command, cwd, env, on, settings)
+    if cwd is not None or env is not None:
+        raise ValueError("cwd= and env= belong to command=: give the command that starts the app")
     if on not in PLACES:
         raise ValueError(f"on={on!r}: a server runs on {', '.join(map(repr, PLACES))}")
     ledger = Ledger()
     server = PLACES[on](app, ledger, settings)
     return Web(server, ledger)
+
+
+def by_command(
+    app: App | str,
+    command: str,
+    cwd: str | os.PathLike[str] | None,
+    env: Mapping[str, str] | None,
+    on: str,
+    settings: dict[str, Any],
+) -> Web:
+    if not isinstance(app, str) or ":" not in app:
+        raise ValueError(
+            "with command= the app is named as its server would import it: 'package.module:app'"
+        )
+    if settings or on != "thread":
+        given = ", ".join([*settings, *(["on"] if on != "thread" else [])])
+        raise ValueError(f"{given}: with command=, what the server is to do stands in the command")
+    ledger = Ledger()
+    return Web(ByCommand(app, ledger, command, cwd, env), ledger)

@@ -39,13 +39,15 @@ class Ledger:
             self._drop_oldest()
         return trace
 
-    def open_page(self, trace_id: str, received: float, method: str, path: str) -> Page:
+    def open_page(
+        self, trace_id: str, received: float, method: str, path: str, process: int | None = None
+    ) -> Page:
         """Enter a request that a server has received, from any client; return its page.
 
-        received: seconds on `time.perf_counter`.
+        received: seconds on `time.perf_counter`. process: the server's, where it has its own.
         """
         trace = self._traces.get(trace_id) or self.open(Trace(trace_id, sent=received))
-        trace.method, trace.path = method, path
+        trace.method, trace.path, trace.process = method, path, process
         trace.received = trace.since(received)
         return Page(self, trace)
 
@@ -81,23 +83,25 @@ class Ledger:
                 trace.unseen = why
         wake()
 
-    def ending(self, what: str, moment: float) -> None:
+    def ending(self, what: str, moment: float, process: int | None = None) -> None:
         """Enter an order to the server to end, or its exit, for each request that is not over.
 
-        what: the signal's name, or "exit". moment: seconds on `time.perf_counter`.
+        what: the signal's name, or "exit". moment: seconds on `time.perf_counter`. process: the
+        one that is to end; None for the whole server.
         """
         for trace in self.traces:
-            if trace.ending or not trace.settled:
+            meant = process is None or trace.process == process
+            if meant and (trace.ending or not trace.settled):
                 trace.ending += ((what, trace.since(moment)),)
 
-    def close(self, moment: float) -> None:
+    def close(self, moment: float, process: int | None = None) -> None:
         """Enter the server's exit: its open tasks can no longer end, except those of a queue.
 
-        moment: seconds on `time.perf_counter`.
+        moment: seconds on `time.perf_counter`. process: the one that has ended; None for the last.
         """
-        self.ending("exit", moment)
+        self.ending("exit", moment, process)
         for trace in self.traces:
-            if not trace.settled:
+            if not trace.settled and (process is None or trace.process == process):
                 gone = trace.since(moment)
                 for task in trace.tasks:
                     if task.open and task.runner != "queue":
@@ -198,6 +202,8 @@ class Page:
     def started(self, key: str, at: float, where: str) -> None:
         task = self._ledger.task(self._trace, key)
         task.where = where
+        process = where.partition("process ")[2].partition(" ")[0]
+        task.process = int(process) if process else self._trace.process
         task.started = self._trace.since(at)
         wake()
 

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 # The columns of the frames.
 REQUEST = ("id", "sent", "method", "path", "status", "received", "responded", "answered", "finished", "error")  # fmt: skip # noqa: E501
-TASK = ("name", "runner", "where", "added", "queued", "started", "finished", "state", "error")
+TASK = (
+    "name",
+    "runner",
+    "where",
+    "process",
+    "added",
+    "queued",
+    "started",
+    "finished",
+    "state",
+    "error",
+)
 
 
 class Floor(NamedTuple):
@@ -58,6 +69,7 @@ class Task:
     gone: it can no longer begin or end: it was refused, cancelled before its first step or
     destroyed, or its process ended; None when it ran.
     error: what it raised, as "Class: message".
+    process: the number of the process that it runs in, where that is not the notebook's.
     parent: the task that handed it over while it ran; None if the app's call did.
     """
 
@@ -70,6 +82,7 @@ class Task:
     finished: float | None = None
     gone: float | None = None
     error: str | None = None
+    process: int | None = None
     parent: Task | None = field(default=None, repr=False)
 
     @property
@@ -89,12 +102,20 @@ class Task:
         return "running" if self.gone is None else "lost"
 
     @property
+    def place(self) -> str:
+        """Where it runs, in words; "" before it has started."""
+        where = self.where or ""
+        if self.process is None or str(self.process) in where:
+            return where
+        return f"{where} of process {self.process}"
+
+    @property
     def of_parent(self) -> str:
         """What follows its name or runner in words: whose it is, if it has a parent."""
         return f" of {self.parent.name}" if self.parent else ""
 
     def __str__(self) -> str:
-        place = f" on {self.where}" if self.where else ""
+        place = f" on {self.place}" if self.place else ""
         since = f" since {self.started:.3f} s" if self.state == "running" else ""
         return f"{self.name}{self.of_parent} ({self.state}{place}{since})"
 
@@ -109,6 +130,7 @@ class Trace:
     `time.perf_counter`; for other clients' requests, when it was received.
     method, path: as the app was asked. status, headers, body: as the client read them, the body up
     to 64 KiB; of other clients' requests the status alone.
+    process: the number of the process that received it, where that is not the notebook's.
     received: the app was called with it, before it read a byte of the body; by the server.
     responded: the app hands the end of its response to the server; after `received`, and
     before the client can have it all.
@@ -130,6 +152,7 @@ class Trace:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    process: int | None = None
     received: float | None = None
     responded: float | None = None
     returned: float | None = None
@@ -229,7 +252,7 @@ class Trace:
         rows = [(name, "", moment(at), "", "", "") for name, at in moments if at is not None]
         rows += [
             (task.name, task.runner + task.of_parent, moment(task.started), moment(task.finished),
-             task.where or "", f"{task.state}: {task.error}" if task.error else task.state)
+             task.place, f"{task.state}: {task.error}" if task.error else task.state)
             for task in self.tasks
         ]  # fmt: skip
         if self.answered is not None:

@@ -1,4 +1,4 @@
-"""Runs a broker and its workers for a notebook: `python -m lab.queue.supervisor FOLDER`.
+"""Runs programs for a notebook: `python -m lab.programs.supervisor FOLDER`.
 
 Orders come along its lifeline, a JSON object per line. When the lifeline breaks, the supervisor
 kills all programs and removes the folder. Its standard output reports each program's process,
@@ -18,7 +18,7 @@ import threading
 from time import perf_counter
 from typing import Any
 
-from ..lifeline import end_group, lifeline
+from .lifeline import end_group, lifeline
 
 _saying = threading.Lock()
 
@@ -32,20 +32,25 @@ def say(**news: Any) -> None:
 class Supervisor:
     """The running programs, by name.
 
-    folder: their working directory.
+    folder: where they work that are given no other place; it goes with them.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.programs: dict[str, subprocess.Popen[str]] = {}
 
-    def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+    def start(
+        self, name: str, command: list[str], environment: dict[str, str], cwd: str | None
+    ) -> None:
+        # What somebody else has written keeps its children when its main process is killed.
+        ours = cwd is None
+        # Killed, a program leaves its temporary files behind: here they go with the folder.
+        own = {"TMPDIR": self.folder} if ours else {}
         try:
             program = subprocess.Popen(
                 command,
-                cwd=self.folder,
-                # Killed, a program leaves its temporary files behind: here they go with the folder.
-                env={**os.environ, "TMPDIR": self.folder, **environment},
+                cwd=cwd or self.folder,
+                env={**os.environ, **own, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -59,18 +64,19 @@ class Supervisor:
             return
         self.programs[name] = program
         say(name=name, pid=program.pid)
-        for task in (self._read, self._attend):
-            threading.Thread(target=task, args=(name, program), daemon=True).start()
+        threading.Thread(target=self._read, args=(name, program), daemon=True).start()
+        threading.Thread(target=self._attend, args=(name, program, ours), daemon=True).start()
 
     def _read(self, name: str, program: subprocess.Popen[str]) -> None:
         assert program.stdout is not None
         for line in program.stdout:
             say(name=name, line=line.rstrip("\n"))
 
-    def _attend(self, name: str, program: subprocess.Popen[str]) -> None:
+    def _attend(self, name: str, program: subprocess.Popen[str], ours: bool) -> None:
         code = program.wait()
         at = perf_counter()
-        end_group(program.pid)
+        if ours:
+            end_group(program.pid)
         say(name=name, exit=code, at=at)
 
     def end(self) -> None:
@@ -87,8 +93,7 @@ def main() -> None:
     supervisor = Supervisor(sys.argv[1])
     try:
         for line in lifeline():
-            order = json.loads(line)
-            supervisor.start(order["name"], order["command"], order["environment"])
+            supervisor.start(**json.loads(line))
     finally:
         supervisor.end()
 

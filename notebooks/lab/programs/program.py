@@ -1,4 +1,4 @@
-"""Programs that end with this process: a broker and workers. Each can be killed or frozen."""
+"""Programs that end with this process, such as a broker. Each can be killed or frozen."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, BinaryIO
 
-from ..lifeline import Child
+from .lifeline import Child
 
 READY_WITHIN = 30.0
 LINES_KEPT = 1000
 
 
 class Program:
-    """A broker or a worker: a process with its own children."""
+    """A program: a process with its own children."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -96,11 +96,11 @@ class Program:
 class Programs(dict[str, Program]):
     """Programs by name, under one supervisor that ends them all with this process.
 
-    folder: their working directory; it is removed with them.
+    folder: of their own; it is removed with them.
     """
 
     def __init__(self, folder: str) -> None:
-        self._supervisor = Child("lab.queue.supervisor", folder, stdout=subprocess.PIPE)
+        self._supervisor = Child("lab.programs.supervisor", folder, stdout=subprocess.PIPE)
         self.pid = self._supervisor.pid
         self._listener = threading.Thread(
             target=self._listen,
@@ -116,14 +116,21 @@ class Programs(dict[str, Program]):
                 news = json.loads(line)
                 self[news.pop("name")].learn(news)
 
-    def start(self, name: str, command: list[str], environment: dict[str, str]) -> Program:
+    def start(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        cwd: str | None = None,
+    ) -> Program:
         """Start a program.
 
-        environment: variables beside those of this process. Raises RuntimeError when the program
-        does not start.
+        environment: variables beside those of this process. cwd: where it works; None for the
+        programs' own folder, and to have its children end with it. Raises RuntimeError when the
+        program does not start.
         """
         program = self[name] = Program(name)
-        order = {"name": name, "command": command, "environment": environment}
+        order = {"name": name, "command": command, "environment": {**environment}, "cwd": cwd}
         self._supervisor.order(json.dumps(order).encode() + b"\n")
         program.until(lambda: program.pid > 0, READY_WITHIN, "started")
         return program
