@@ -52,7 +52,7 @@ def test_a_build_error_is_printed_without_a_traceback(
     def build() -> list[Path]:
         raise ValueError("01_x.py, cell 3: prose stands in pairs")
 
-    monkeypatch.setattr(commands, "build", build)
+    monkeypatch.setattr("lab.publishing.notebooks.build", build)
     assert commands.main(["build"]) == 1
     assert capsys.readouterr().err == "01_x.py, cell 3: prose stands in pairs\n"
 
@@ -137,7 +137,7 @@ def test_the_readers_own_settings_of_jupyter_come_before_the_labs(
     own = [str(tmp_path / "path"), str(tmp_path / "dir")]
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", own[0])
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", own[1])
-    monkeypatch.setattr(commands, "sign", lambda: None)
+    monkeypatch.setattr("lab.publishing.notebooks.sign", lambda: None)
     monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", lambda options: None)
     commands.open_lab([])
     labs = str(Path(commands.__file__).with_name("jupyter_config"))

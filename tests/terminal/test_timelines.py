@@ -135,6 +135,15 @@ def test_what_is_wrong_is_told_below() -> None:
     ]
 
 
+def test_what_was_logged_of_a_server_error_is_told_below() -> None:
+    log = ["INFO uvicorn.access: GET /", "ERROR uvicorn.error: Exception (KeyError: 7)"]
+    assert text_timeline(request(status=500, log=log)).splitlines() == [
+        "POST /order  500  answered after 0.004 s",
+        "  ! ERROR uvicorn.error: Exception (KeyError: 7)",
+    ]
+    assert "ERROR" not in text_timeline(request(status=202, log=log))
+
+
 def test_the_end_of_the_server_has_a_row() -> None:
     text = text_timeline(
         request(Task("a", started=0, finished=0.3), ending=(("SIGTERM", 0.1), ("exit", 0.4)))

@@ -95,6 +95,8 @@ def notes(trace: Trace) -> list[tuple[str, str]]:
     more = ", ".join(f"{count} {state}" for state, count in rest.items())
     told = [(f"and {rest.total()} more tasks: {more}", REFERENCE)] if rest else []
     wrong = [f"no answer: {trace.error}"] if trace.error else []
+    if (trace.status or 0) >= 500:  # the answer does not say why; what was logged may
+        wrong += [line for line in trace.log if line.startswith("ERROR")]
     wrong += [f"{task.name} failed: {task.error}" for task in trace.tasks if task.state == "failed"]
     wrong += [f"stamps may be missing: {trace.unseen}"] if trace.unseen else []
     times = Counter(wrong)
