@@ -142,6 +142,7 @@ class Trace:
     ending: what told the server to end while this request was open, and when: (name, moment).
     floor: the noise floor of the client that sent it.
     unseen: why some of its stamps may be missing, where that is so.
+    otel: the app's own OpenTelemetry trace, where it has begun one: 32 hexadecimal digits.
     date: `sent` by the clock of the day, in seconds since 1970; of traces from a file alone.
     """
 
@@ -165,6 +166,7 @@ class Trace:
     ending: tuple[tuple[str, float], ...] = ()
     floor: Floor | None = None
     unseen: str | None = None
+    otel: str | None = None
     date: float | None = field(default=None, compare=False, repr=False)
     _until: Until = field(default=until, compare=False, repr=False)
 
@@ -320,6 +322,16 @@ class Traces(list[Trace]):
         from .files import save
 
         save(self, path)
+
+    def export(self, path: str | Path) -> None:
+        """Write the traces for other tools to read, in place of a file that may be there.
+
+        path: ends in ".perfetto.json" (trace events, which ui.perfetto.dev opens) or ".otlp.json"
+        (spans of OpenTelemetry, as its collector reads them). Raises ValueError for another ending.
+        """
+        from .exports import export
+
+        export(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
