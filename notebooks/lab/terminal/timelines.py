@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
 from collections import Counter
@@ -64,10 +65,11 @@ def text_timeline(trace: Trace, width: int = 80, colours: bool = False) -> str:
 
 def written(line: Line, colours: bool) -> str:
     """Return a line as a terminal is told it, or plain."""
-    return "".join(
-        f"\x1b[{ink}m{text}\x1b[m" if colours and ink and text.strip() else text
-        for text, ink in line
-    ).rstrip()
+    told = ""
+    for ink, pieces in itertools.groupby(line, key=lambda piece: piece.ink):
+        text = "".join(piece.text for piece in pieces)
+        told += f"\x1b[{ink}m{text}\x1b[m" if colours and ink and text.strip() else text
+    return told.rstrip()
 
 
 def lines_of(trace: Trace, width: int) -> list[Line]:

@@ -326,8 +326,8 @@ class Traces(list[Trace]):
     def export(self, path: str | Path) -> None:
         """Write the traces for other tools to read, in place of a file that may be there.
 
-        path: ends in ".perfetto.json" (trace events, which ui.perfetto.dev opens) or ".otlp.json"
-        (spans of OpenTelemetry, as its collector reads them). Raises ValueError for another ending.
+        path: ends in ".perfetto.json" (trace events, which Perfetto opens) or ".otlp.json" (spans,
+        as OpenTelemetry's collector reads them). Raises ValueError for another ending.
         """
         from .exports import export
 
