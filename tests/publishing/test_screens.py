@@ -23,7 +23,8 @@ def test_the_picture_is_what_the_command_prints() -> None:
         rows[row] = f"{rows.get(row, ''):{column}}{text.get_text()}"
     printed = subprocess.run(
         [sys.executable, "-m", "lab", "show", FILE],
-        cwd=ROOT, env=os.environ | {"COLUMNS": "80"}, capture_output=True, encoding="utf-8", check=True,
+        cwd=ROOT, env=os.environ | {"COLUMNS": "80"},
+        capture_output=True, encoding="utf-8", check=True,
     ).stdout  # fmt: skip
     shown = [rows.get(row, "").rstrip() for row in range(1, max(rows) + 1)]
     assert shown == [f"$ python -m lab show {FILE}", *printed.splitlines()]
