@@ -14,7 +14,7 @@ from ..traces.words import answer_of, ended, last_moment
 MOST_ROWS, MOST_NOTES = 40, 8
 NARROWEST = 40
 LEAST_BAR = 12
-SHORTEST = 1e-4  # seconds; without any stamp, too, there is an axis
+SHORTEST = 1e-3  # seconds; without any stamp, too, there is an axis
 MOST_TICKS = 6
 FULL_NAME, SHORT_NAME = 28, 14
 
@@ -96,17 +96,21 @@ def notes(trace: Trace) -> list[tuple[str, str]]:
     rest = Counter(task.state for task in trace.tasks[MOST_ROWS:])
     more = ", ".join(f"{count} {state}" for state, count in rest.items())
     told = [(f"and {rest.total()} more tasks: {more}", REFERENCE)] if rest else []
-    wrong = [f"no answer: {trace.error}"] if trace.error else []
-    if (trace.status or 0) >= 500:  # the answer does not say why; what was logged may
-        wrong += [line for line in trace.log if line.startswith("ERROR")]
-    wrong += [f"{task.name} failed: {task.error}" for task in trace.tasks if task.state == "failed"]
-    wrong += [f"stamps may be missing: {trace.unseen}"] if trace.unseen else []
-    times = Counter(wrong)
+    times = Counter(problems(trace))
     for what in [*times][:MOST_NOTES]:
         told.append((f"! {what}" + (f" ({times[what]} times)" if times[what] > 1 else ""), STRONG))
     if len(times) > MOST_NOTES:
         told.append((f"! and {len(times) - MOST_NOTES} more", STRONG))
     return told
+
+
+def problems(trace: Trace) -> list[str]:
+    """Return what went wrong behind a request, a sentence each."""
+    told = [f"no answer: {trace.error}"] if trace.error else []
+    if (trace.status or 0) >= 500:  # the answer does not say why; what was logged may
+        told += [line for line in trace.log if line.startswith("ERROR")]
+    told += [f"{task.name} failed: {task.error}" for task in trace.tasks if task.state == "failed"]
+    return told + ([f"stamps may be missing: {trace.unseen}"] if trace.unseen else [])
 
 
 def answer_row(trace: Trace) -> Row:
