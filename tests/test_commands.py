@@ -46,6 +46,34 @@ def test_wrong_arguments_show_the_usage(typed: list[str], capsys: pytest.Capture
     assert "usage: python -m lab" in capsys.readouterr().err
 
 
+def test_to_watch_and_to_show_take_neither_jupyter_nor_matplotlib() -> None:
+    code = (
+        "import sys, lab.__main__, lab.terminal.watching, lab.traces.files\n"
+        "print({'IPython', 'jupytext', 'matplotlib', 'numpy', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        (["watch", "shop:app"], ("shop:app", [], None, None)),
+        (["watch", "--save", "a", "shop:app", "--cwd", "b"], ("shop:app", [], "b", "a")),
+        (["watch", "shop:app", "--", "granian", "{app}", "--", "-x"],
+         ("shop:app", ["granian", "{app}", "--", "-x"], None, None)),
+    ],
+)  # fmt: skip
+def test_what_stands_behind_two_dashes_is_the_readers_own_command(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], asked: tuple[object, ...]
+) -> None:
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(commands, "watch", lambda *told: given.append(told) or 0)
+    assert commands.main(typed) == 0
+    app, own, cwd, save = asked
+    assert given == [(app, own, cwd and Path(str(cwd)), save and Path(str(save)))]
+
+
 def test_a_build_error_is_printed_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

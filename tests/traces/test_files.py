@@ -9,12 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.publishing.notebooks import ROOT
 from lab.traces import Floor, Task, Trace, Traces
-from lab.traces.files import HARMLESS_HEADERS, MARK, TraceFile, date_of, line_of
+from lab.traces.files import (
+    HARMLESS_HEADERS,
+    MARK,
+    TraceFile,
+    _plain,
+    _revived,
+    date_of,
+    line_of,
+)
 
 
 def over(*tasks: Task, **known: object) -> Trace:
@@ -52,6 +61,29 @@ def test_every_public_field_is_written(file: Path) -> None:
     for kind, plain in ((Trace, told), (Task, told["tasks"][0])):
         names = [each.name for each in dataclasses.fields(kind)]
         assert [*plain] == [name for name in names if not name.startswith("_")]
+
+
+@dataclasses.dataclass
+class Held:
+    began: float
+    place: str = ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (tuple[Held, ...], (Held(0.1, "orders.py:31"), Held(2))),
+        (tuple[Held, ...], ()),
+        (tuple[str, float], ("exit", 0.5)),
+        (Floor | None, Floor(0.1, 0.2)),
+        (Floor | None, None),
+        (dict[str, list[int]], {"a": [1, 2]}),
+        (bytes, b"\xff"),
+        (bool, True),
+    ],
+)
+def test_a_field_of_any_kind_that_a_trace_may_come_to_have_is_kept(kind: Any, value: Any) -> None:
+    assert _revived(kind, json.loads(json.dumps(_plain(value)))) == value
 
 
 def test_a_file_says_when_by_the_clock_of_the_day(file: Path) -> None:
