@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from lab.terminal.timelines import columns, fitted, lines_of, padded, text_timeline, ticks
+from lab.terminal.inked import columns, fitted, padded
+from lab.terminal.rows import ticks
+from lab.terminal.timelines import lines_of, text_timeline
 from lab.traces import Task, Trace
 
 NAMES = ("task", "send_the_order_confirmation_to_every_customer", "发邮件给所有下过订单的客户")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..figures.look import INK, POINTS, REFERENCE, WAITING, WORK, Drawing, canvas, styled
 from ..figures.timelines import timeline_in_words
-from ..terminal import timelines as text
+from ..terminal import inked
+from ..terminal.timelines import lines_of
 from ..terminal.window import summary
 from ..traces import Traces
 
@@ -12,7 +13,7 @@ WIDTH = 80  # columns
 COLUMN, ROW = 5.85, 13.0  # in points
 SIZE = COLUMN / 0.602  # of the type, whose signs are all as wide
 MARGIN = 18.0
-COLOURS = {text.WAITING: WAITING, text.WORK: WORK, text.REFERENCE: REFERENCE}
+COLOURS = {inked.WAITING: WAITING, inked.WORK: WORK, inked.REFERENCE: REFERENCE}
 
 
 @styled
@@ -21,10 +22,10 @@ def draw_shown(traces: Traces, file: str) -> Drawing:
 
     traces: what it holds. file: its name, as it was typed.
     """
-    lines = [[text.Piece("$ ", text.REFERENCE), text.Piece(f"python -m lab show {file}")]]
+    lines = [[inked.Piece("$ ", inked.REFERENCE), inked.Piece(f"python -m lab show {file}")]]
     for trace in traces:
-        lines += [*text.lines_of(trace, WIDTH), []]
-    lines += [[text.Piece(line)] for line in summary(traces).splitlines()]
+        lines += [*lines_of(trace, WIDTH), []]
+    lines += [[inked.Piece(line)] for line in summary(traces).splitlines()]
     wide, high = WIDTH * COLUMN + 2 * MARGIN, len(lines) * ROW + 2 * MARGIN - 4
     figure, axes = canvas(wide / POINTS, high / POINTS, 0, 0, 0, 0)
     axes.set_xlim(0, wide)
@@ -38,7 +39,7 @@ def draw_shown(traces: Traces, file: str) -> Drawing:
             axes.text(
                 MARGIN + column * COLUMN, MARGIN + row * ROW - 5, piece.rstrip(),
                 family="DejaVu Sans Mono", size=SIZE, color=COLOURS.get(ink, INK),
-                weight="bold" if ink == text.STRONG else "normal", va="baseline",
+                weight="bold" if ink == inked.STRONG else "normal", va="baseline",
             )  # fmt: skip
-            column += text.columns(piece)
+            column += inked.columns(piece)
     return Drawing(figure, f"A terminal. {timeline_in_words(traces)}")

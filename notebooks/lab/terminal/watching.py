@@ -91,7 +91,11 @@ class Watch:
 
     def _print(self, trace: Trace) -> None:
         if self._file:
-            self._file.add(trace)
+            try:
+                self._file.add(trace)
+            except OSError as error:
+                self._file = None
+                note(f"{error}: from here on, requests are not kept")
         self._window.show(trace)
 
 
