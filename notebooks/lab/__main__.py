@@ -1,4 +1,4 @@
-"""The lab's commands: `python -m lab [open | watch | show | build | record | report | bench]`."""
+"""The lab's commands: `python -m lab`, followed by one of them; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
             return record(chosen.lesson)
         case "report":
             return write_report(chosen.to, chosen.again)
+        case "radar":
+            return find(chosen.only, chosen.jobs)
         case "bench":
             return subprocess.call([sys.executable, "-m", "tests.bench", *rest], cwd=ROOT)
         case _:
@@ -72,6 +74,14 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="run all notebooks and write them as HTML pages")
     report.add_argument("--to", type=Path, default=ROOT / "reports", help="the folder to write")
     report.add_argument("--again", action="store_true", help="render the last run, run nothing")
+    radar = commands.add_parser(
+        "radar", help="try versions of FastAPI and servers, each in an environment of its own"
+    )
+    radar.add_argument(
+        "--only", action="append", default=[], metavar="NAME",
+        help="a version or server (0.115.0, hypercorn); may be given again; without it, all",
+    )  # fmt: skip
+    radar.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
     commands.add_parser("bench", help="measure the instrument itself")
     return whole
 
@@ -154,6 +164,27 @@ def record(only: str | None) -> int:
             failed = 1
     draw_all(recordings, ROOT / "data" / "figures")
     return failed
+
+
+def find(only: list[str], jobs: int) -> int:
+    """Run the radar, tell what has turned since the last time, and keep what was found."""
+    from .radar.kept import keep, keep_stopped, known
+    from .radar.run import radar, stopped
+    from .radar.sets import SERVERS
+
+    before = known()
+    try:
+        found = radar(only, jobs, say=lambda line: print(line, flush=True))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for line in found.turned(before) if before else []:
+        print(f"turned: {line}")
+    for name, column in found.servers.items():
+        if column.trouble is None:
+            keep_stopped(name, stopped(SERVERS[name]))
+    print(keep(found.beside(before) if before and only else found))
+    return 0
 
 
 def write_report(to: Path, again: bool) -> int:

@@ -32,7 +32,7 @@ def commanded() -> Iterator[Serving]:
 
     yield start
     for web in started:
-        web._server.kill()  # type: ignore[union-attr]
+        web.kill()
     until(lambda: not psutil.Process().children(recursive=True))
 
 
@@ -140,7 +140,7 @@ def test_workers_that_outlive_their_killed_main_process_still_serve(commanded: S
     assert {trace.status for trace in traces} == {202}
     with pytest.raises(TimeoutError, match="has not ended"):
         web.join(0.2)
-    web._server.kill()  # type: ignore[union-attr]
+    web.kill()
     assert not listens(int(web.url.rpartition(":")[2]))
 
 

@@ -19,7 +19,7 @@ from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until
 from .connection import Connection
-from .wire import current_trace, stamping_async_client, stamping_client
+from .wire import current_trace, hang_up, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
 PROBES = 100
@@ -54,6 +54,10 @@ class Sender:
 
     def post(self, path: str, **options: Any) -> Trace:
         return self.request("POST", path, **options)
+
+    def hang_up(self) -> None:
+        """Leave the server: close the connections, which are otherwise kept for later requests."""
+        hang_up(self._client)
 
     @contextlib.contextmanager
     def heartbeat(self, path: str = "/ping", every: float = 0.02) -> Iterator[Traces]:

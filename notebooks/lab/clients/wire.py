@@ -138,6 +138,12 @@ def stamping_client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, transport=transport, trust_env=False, timeout=60)
 
 
+def hang_up(client: httpx.Client) -> None:
+    """Close the connections of a stamping client; its next request opens one anew."""
+    transport: Any = client._transport
+    transport._pool.close()
+
+
 def stamping_async_client(url: str) -> httpx.AsyncClient:
     """Return the same as `stamping_client`, for many requests at once."""
     transport = httpx.AsyncHTTPTransport(trust_env=False, verify=False)

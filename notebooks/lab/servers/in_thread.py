@@ -95,3 +95,6 @@ class InThread:
         raise RuntimeError(
             "this server shares the notebook's process; serve(app, on='process') gives it its own"
         )
+
+    def kill(self) -> None:
+        self.signal(0)

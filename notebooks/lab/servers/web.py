@@ -99,6 +99,13 @@ class Web(Sender):
         """
         self._server.signal(number, to)
 
+    def kill(self) -> None:
+        """End the server and all its processes at once; its open work is lost.
+
+        Raises RuntimeError unless it has its own process.
+        """
+        self._server.kill()
+
     def request(self, method: str, path: str, **options: Any) -> Trace:
         self._refuse_if_ended()
         send = functools.partial(super().request, method, path, **options)
