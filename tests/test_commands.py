@@ -46,13 +46,41 @@ def test_wrong_arguments_show_the_usage(typed: list[str], capsys: pytest.Capture
     assert "usage: python -m lab" in capsys.readouterr().err
 
 
+def test_to_watch_and_to_show_take_neither_jupyter_nor_matplotlib() -> None:
+    code = (
+        "import sys, lab.__main__, lab.terminal.watching, lab.traces.files\n"
+        "print({'IPython', 'jupytext', 'matplotlib', 'numpy', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        (["watch", "shop:app"], ("shop:app", [], None, None)),
+        (["watch", "--save", "a", "shop:app", "--cwd", "b"], ("shop:app", [], "b", "a")),
+        (["watch", "shop:app", "--", "granian", "{app}", "--", "-x"],
+         ("shop:app", ["granian", "{app}", "--", "-x"], None, None)),
+    ],
+)  # fmt: skip
+def test_what_stands_behind_two_dashes_is_the_readers_own_command(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], asked: tuple[object, ...]
+) -> None:
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(commands, "watch", lambda *told: given.append(told) or 0)
+    assert commands.main(typed) == 0
+    app, own, cwd, save = asked
+    assert given == [(app, own, cwd and Path(str(cwd)), save and Path(str(save)))]
+
+
 def test_a_build_error_is_printed_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def build() -> list[Path]:
         raise ValueError("01_x.py, cell 3: prose stands in pairs")
 
-    monkeypatch.setattr(commands, "build", build)
+    monkeypatch.setattr("lab.publishing.notebooks.build", build)
     assert commands.main(["build"]) == 1
     assert capsys.readouterr().err == "01_x.py, cell 3: prose stands in pairs\n"
 
@@ -137,7 +165,7 @@ def test_the_readers_own_settings_of_jupyter_come_before_the_labs(
     own = [str(tmp_path / "path"), str(tmp_path / "dir")]
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", own[0])
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", own[1])
-    monkeypatch.setattr(commands, "sign", lambda: None)
+    monkeypatch.setattr("lab.publishing.notebooks.sign", lambda: None)
     monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", lambda options: None)
     commands.open_lab([])
     labs = str(Path(commands.__file__).with_name("jupyter_config"))

@@ -1,4 +1,4 @@
-"""The lab's commands: `python -m lab [open | build | record | report | radar | bench]`."""
+"""The lab's commands: `python -m lab`, followed by one of them; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .publishing.notebooks import NOTEBOOKS, ROOT, build, make, sign
-
+# Each command imports what it needs: to watch an app takes neither Jupyter nor matplotlib.
+ROOT = Path(__file__).parents[2]
 FIRST = "/lab/tree/notebooks/01_answer_first.ipynb"
 
 
@@ -18,10 +18,18 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if not given or (given[0] not in {"-h", "--help"} and given[0].startswith("-")):
         given = ["open", *given]
+    own: list[str] = []
+    if given[0] == "watch" and "--" in given:
+        dashes = given.index("--")
+        given, own = given[:dashes], given[dashes + 1 :]
     chosen, rest = parser().parse_known_args(given)
     if rest and chosen.command not in ("open", "bench"):
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     match chosen.command:
+        case "watch":
+            return watch(chosen.app, own, chosen.cwd, chosen.save)
+        case "show":
+            return show(chosen.file)
         case "build":
             return write_notebooks()
         case "record":
@@ -44,6 +52,17 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         help="open JupyterLab at the first lesson (the default); options go on to `jupyter lab`",
     )
+    watching = commands.add_parser(
+        "watch",
+        usage="python -m lab watch [--save FILE] [--cwd DIR] APP [-- COMMAND ...]",
+        help="serve an app, and print each request here as a timeline",
+        epilog="COMMAND is what serves the app, with {app} and {port} in it; without it, uvicorn.",
+    )
+    watching.add_argument("app", metavar="APP", help="where to import it from (shop.main:app)")
+    watching.add_argument("--save", metavar="FILE", type=Path, help="add the requests to a file")
+    watching.add_argument("--cwd", metavar="DIR", type=Path, help="the folder to start it in")
+    showing = commands.add_parser("show", help="print the requests of a file as timelines")
+    showing.add_argument("file", metavar="FILE", type=Path, help="as Traces.save writes it")
     commands.add_parser("build", help="make the notebooks from notebooks/source")
     recording = commands.add_parser(
         "record", help="run lessons, keep what they measure in data/ and draw the README's figures"
@@ -67,10 +86,24 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def watch(app: str, command: list[str], cwd: Path | None, save: Path | None) -> int:
+    from .terminal.watching import watch
+
+    return watch(app, command, cwd, save)
+
+
+def show(path: Path) -> int:
+    from .terminal.window import show
+
+    return show(path)
+
+
 def open_lab(options: list[str]) -> int:
     """Open JupyterLab in the repository's root, so that `server.py` and `data/` are in sight."""
     from jupyter_core.paths import jupyter_config_dir
     from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
+
+    from .publishing.notebooks import sign
 
     # Quiet, by defaults in a folder of their own that comes after the reader's: no question about
     # news, no lines of every start. Without transport_encryption, and with a ws_ping_timeout longer
@@ -90,6 +123,8 @@ def open_lab(options: list[str]) -> int:
 
 
 def write_notebooks() -> int:
+    from .publishing.notebooks import build
+
     try:
         changed = build()
     except ValueError as error:
@@ -116,6 +151,7 @@ def recordable(given: str) -> str:
 
 
 def record(only: str | None) -> int:
+    from .publishing.notebooks import NOTEBOOKS, make
     from .publishing.recordings import LESSONS, draw_all, recorded
     from .publishing.run import execute
 

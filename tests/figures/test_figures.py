@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
+import lab
 from lab import Trace, Traces
 from lab.figures import (
     draw_growth,
@@ -32,11 +33,11 @@ from lab.figures.look import (
     WORK,
     Drawing,
     fitted,
-    in_seconds,
     spread,
     text_width,
 )
 from lab.traces import Floor, Task
+from lab.traces.words import in_seconds
 
 WAITING, WORK, REFERENCE = WAITING.lower(), WORK.lower(), REFERENCE.lower()
 
@@ -434,6 +435,36 @@ def test_a_drawing_is_saved_in_the_format_of_its_suffix(tmp_path):
     drawing.save(tmp_path / "one.png")
     assert (tmp_path / "one.svg").read_text(encoding="utf-8") == drawing.svg
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+SHOWN = {
+    lab.backlog: lambda **file: lab.backlog(a=burst(3), **file),
+    lab.growth: lambda **file: lab.growth({1: request(*chain(1))}, **file),
+    lab.heartbeat: lambda **file: lab.heartbeat(plain=inline(0.1), **file),
+    lab.knee: lambda **file: lab.knee({50: burst(3), 150: burst(3)}, **file),
+    lab.lanes: lambda **file: lab.lanes(burst(2), **file),
+    lab.scatter: lambda **file: lab.scatter(inline(0.1), **file),
+    lab.sequence: lambda **file: lab.sequence(request(*chain(1)), **file),
+    lab.steps: lambda **file: lab.steps(a=burst(3), **file),
+    lab.timeline: lambda **file: lab.timeline(request(*chain(1)), **file),
+}
+
+
+@pytest.mark.parametrize("show", SHOWN.values(), ids=lambda show: show.__code__.co_names[1])
+def test_a_figure_is_written_to_a_file_instead_of_shown(tmp_path, capsys, show):
+    assert show(file=tmp_path / "one.svg") is None
+    assert show(file=str(tmp_path / "one.png")) is None
+    assert ET.parse(tmp_path / "one.svg").getroot().get("role") == "img"
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match=r"one\.pdf: .* ends in \.svg or \.png"):
+        show(file=tmp_path / "one.pdf")
+    assert not (tmp_path / "one.pdf").exists()
+
+
+def test_every_public_figure_takes_a_file():
+    public = {getattr(lab, name) for name in lab.__all__}
+    assert {each for each in public if each.__module__ == "lab.figures"} == {*SHOWN}
 
 
 def test_text_is_measured_shortened_and_spread():

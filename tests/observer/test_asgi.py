@@ -1,9 +1,11 @@
 """The moments of a request: what `responded` means, whoever holds the last message back."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from lab.observer.asgi import Watched
 from lab.traces import Ledger, Trace
@@ -84,3 +86,41 @@ def test_a_path_that_is_no_plain_text_is_stamped_as_one() -> None:
     trace: Trace = ledger.traces[0]
     assert type(trace.path) is str
     assert trace.path == "/x"
+
+
+def call(app: Any) -> Trace:
+    ledger = Ledger()
+
+    async def send(message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(Watched(app, ledger.open_page)(scope, None, send))  # type: ignore[arg-type]
+    return ledger.traces[0]
+
+
+def test_the_apps_own_opentelemetry_trace_is_noted() -> None:
+    tracer = TracerProvider().get_tracer("app")
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with tracer.start_as_current_span("request") as span:
+            seen.append(span.get_span_context().trace_id)
+            await send(start(204))
+
+    trace = call(app)
+    assert trace.otel == f"{seen[0]:032x}"
+    assert trace.responded is not None
+
+
+def test_without_a_span_or_with_an_odd_opentelemetry_nothing_else_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(204))
+
+    assert call(app).otel is None
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", object())  # type: ignore[arg-type]
+    trace = call(app)
+    assert trace.otel is None
+    assert trace.responded is not None

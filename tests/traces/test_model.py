@@ -1,12 +1,9 @@
-"""Traces: their states, when they are over, how they are saved."""
-
-import json
-from pathlib import Path
+"""Traces: their states, when they are over, how they are shown."""
 
 import pytest
 from IPython.lib.pretty import pretty
 
-from lab.traces import Floor, Task, Trace, Traces
+from lab.traces import Task, Trace, Traces
 
 
 def over(*tasks: Task, **known: object) -> Trace:
@@ -62,48 +59,13 @@ def test_a_timed_out_wait_names_what_is_missing() -> None:
         Traces([over(), stuck]).wait(0)
 
 
-def test_saved_traces_load_equal(tmp_path: Path) -> None:
-    traces = Traces(
-        [
-            over(
-                Task("a", started=0.1, finished=0.2, where="loop"), body=b"\xff\x00{}", status=202
-            ),
-            over(headers={"a": "é"}, error="ReadError", floor=Floor(0.1, 0.2), log=["名\ud800"]),
-            over(Task(started=1, gone=2), gone=2.0, broken=0.3, ending=(("SIGTERM", 1.0),)),
-            over(body=bytes(range(256))),
-        ]
-    )
-    traces.save(tmp_path / "run.json")
-    assert Traces.load(tmp_path / "run.json") == traces
-
-
-def test_a_parent_is_saved_and_named_where_its_child_is_shown(tmp_path: Path) -> None:
+def test_a_parent_is_named_where_its_child_is_shown() -> None:
     store = Task("store", started=0.1, finished=0.2)
     child = Task("resize", "thread", parent=store)
-    Traces([over(store, child)]).save(tmp_path / "run.json")
-    (loaded,) = Traces.load(tmp_path / "run.json")
-    assert loaded.tasks[1].parent is loaded.tasks[0]
+    trace = over(store, child)
     assert str(child) == "resize of store (waiting)"
-    assert "<td>thread of store</td>" in loaded._repr_html_()
-    assert Traces([loaded]).task_frame()["parent"].to_list()[1] == "store"
-
-
-def test_traces_that_were_saved_without_parents_load(tmp_path: Path) -> None:
-    file = tmp_path / "run.json"
-    Traces([over(Task("a"))]).save(file)
-    saved = json.loads(file.read_text())
-    del saved[0]["tasks"][0]["parent"]
-    file.write_text(json.dumps(saved))
-    assert Traces.load(file) == Traces([over(Task("a"))])
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe\xfd", b'{"a": 1}', b"[1]", b'[{"id": "1"}]', b"[{}]"]
-)
-def test_loading_a_file_without_traces_raises_and_names_it(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "odd.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"odd\.json holds no traces"):
-        Traces.load(tmp_path / "odd.json")
+    assert "<td>thread of store</td>" in trace._repr_html_()
+    assert Traces([trace]).task_frame()["parent"].to_list()[1] == "store"
 
 
 def test_frames_have_one_row_per_request_and_one_per_task() -> None:

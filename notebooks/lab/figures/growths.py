@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from ..traces import Trace
+from ..traces.words import in_seconds
 from .look import (
     POINTS,
     WAITING,
@@ -14,7 +15,6 @@ from .look import (
     canvas,
     few_ticks,
     floor_of,
-    in_seconds,
     label,
     note,
     some,

@@ -32,6 +32,7 @@ POINTS = 72
 MANY_MARKS = 2_000
 
 Draws = ParamSpec("Draws")
+File = str | Path | None
 
 
 class Noted(Figure):
@@ -63,13 +64,18 @@ class Drawing:
         return f'<svg role="img" aria-label="{escape(self.alt)}" {root}'
 
     def save(self, path: str | Path) -> None:
-        """Write the figure to a file; its suffix, .svg or .png, names the format."""
+        """Write the figure to a file; its suffix, .svg or .png, names the format.
+
+        Raises ValueError for any other.
+        """
         path = Path(path)
         if path.suffix == ".svg":
             path.write_text(self.svg, encoding="utf-8", newline="\n")
-        else:
+        elif path.suffix == ".png":
             with style.context(STYLE):
                 self.figure.savefig(path, metadata={"Software": None})
+        else:
+            raise ValueError(f"{path}: a figure is written to a file that ends in .svg or .png")
 
     def __repr__(self) -> str:
         return self.alt
@@ -84,9 +90,15 @@ class Drawing:
         return data, {"noise_floor": floor._asdict()} if floor else {}
 
 
-def show(drawing: Drawing) -> None:
-    """Show a drawing below the cell; outside a notebook, print its sentence."""
-    display(drawing)  # type: ignore[no-untyped-call]
+def hand_out(drawing: Drawing, file: File) -> None:
+    """Show a drawing below the cell; outside a notebook, print its sentence.
+
+    file: where to write it instead. Raises ValueError unless that ends in .svg or .png.
+    """
+    if file is None:
+        display(drawing)  # type: ignore[no-untyped-call]
+    else:
+        drawing.save(file)
 
 
 def styled(draw: Callable[Draws, Drawing]) -> Callable[Draws, Drawing]:
@@ -166,14 +178,6 @@ def note(figure: Noted, *parts: str | Floor | None) -> None:
 def floor_of(traces: Iterable[Trace]) -> Floor | None:
     """Return the noise floor that the figure must state; None if none was measured."""
     return max((trace.floor for trace in traces if trace.floor is not None), default=None)
-
-
-def in_seconds(span: float) -> str:
-    """Return a time span as a figure shows it.
-
-    span: seconds.
-    """
-    return "<0.001 s" if 0 < span < 0.0005 else f"{span:.3f} s"
 
 
 def spread(places: list[float], gap: float) -> list[float]:

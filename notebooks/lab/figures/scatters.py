@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..traces import Trace
+from ..traces.words import in_seconds
 from .look import (
     MANY_MARKS,
     POINTS,
@@ -19,7 +20,6 @@ from .look import (
     canvas,
     few_ticks,
     floor_of,
-    in_seconds,
     label,
     note,
     some,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 
 from ..traces import Task, Trace
+from ..traces.words import ended, error_name, in_seconds
 from .look import (
     INK,
     POINTS,
@@ -18,12 +19,10 @@ from .look import (
     canvas,
     fitted,
     floor_of,
-    in_seconds,
     label,
     note,
     styled,
 )
-from .timelines import ended, error_name
 
 # The places of the lifelines, and distances, in points.
 CLIENT, SERVER, BACKGROUND = 30.0, 186.0, 362.0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from matplotlib.axes import Axes
 
 from ..traces import Trace, Traces
+from ..traces.words import in_seconds, last_moment, task_in_words
 from .look import (
     INK,
     POINTS,
@@ -14,7 +15,6 @@ from .look import (
     Drawing,
     canvas,
     fitted,
-    in_seconds,
     label,
     some,
     styled,
@@ -23,11 +23,9 @@ from .look import (
 from .timelines import (
     ROW,
     beside,
-    last_moment,
     names_width,
     seconds_below,
     span_for,
-    task_in_words,
     task_rows,
 )
 

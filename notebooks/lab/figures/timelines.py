@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from ..traces import Task, Trace, Traces
+from ..traces.words import answer_of, ended, error_name, in_seconds, last_moment, task_in_words
 from .look import (
     INK,
     MANY_MARKS,
@@ -22,7 +23,6 @@ from .look import (
     few_ticks,
     fitted,
     floor_of,
-    in_seconds,
     label,
     note,
     some,
@@ -201,13 +201,6 @@ def span_for(ends: list[tuple[float, float]], room: float) -> float:
     return max(at / (1 - min(width, room * 0.8) / room) for at, width in ends) or 1e-3
 
 
-def answer_of(trace: Trace) -> tuple[str, float | None]:
-    """Return what is known of the answer's moment; of another client's, only the server's stamp."""
-    if trace.of_another_client and trace.answered is None:
-        return "responded", trace.responded
-    return "answered", trace.answered
-
-
 def seconds_below(axes: Axes, requests: Traces) -> None:
     others = all(trace.of_another_client for trace in requests)
     few_ticks(axes.xaxis)
@@ -263,37 +256,12 @@ def _dense(requests: Traces, now: float) -> Drawing:
     return Drawing(figure, timeline_in_words(requests))
 
 
-def ended(task: Task) -> float | None:
-    """Return when a task ended, by itself or with its server."""
-    return task.finished if task.finished is not None else task.gone
-
-
 def number_rows(axes: Axes, rows: list[int], first: int) -> None:
     """Number the rows of an axis, but only as many as can be read."""
     step = next(step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power)
                 if len(rows) <= 6 * step)  # fmt: skip
     picked = [n for n in range(first, len(rows) + first) if n % step == 0 or n == first == 1]
     axes.set_yticks([rows[n - first] for n in picked], [str(n) for n in picked])
-
-
-def last_moment(requests: Traces) -> float:
-    """Return the last known moment of any request, in seconds after the first sending."""
-    first = min(trace.sent for trace in requests)
-
-    def known(trace: Trace) -> Iterator[float]:
-        for entry in [trace, *trace.tasks]:
-            for name in ("added", "queued", "started", "finished", "gone", "responded", "answered",
-                     "broken"):  # fmt: skip
-                at = getattr(entry, name, None)
-                if at is not None:
-                    yield trace.sent - first + at
-
-    return max((at for trace in requests for at in known(trace)), default=0.0)
-
-
-def error_name(error: str | None, otherwise: str) -> str:
-    """Return the class of an error that is stored as "Class: message"."""
-    return error.partition(":")[0] if error else otherwise
 
 
 def timeline_in_words(requests: Traces) -> str:
@@ -313,14 +281,3 @@ def timeline_in_words(requests: Traces) -> str:
     if len(tasks) > LABELLED_ROWS:
         parts.append(f"and {len(tasks) - LABELLED_ROWS} more tasks")
     return f"Timeline: {'; '.join(parts)}"
-
-
-def task_in_words(task: Task) -> str:
-    """Return when a task ran, and how it ended if it did not finish, in words."""
-    if task.started is None:
-        return f"{task.name}{task.of_parent} {task.state}"
-    end = ended(task)
-    until = "" if end is None else f" to {in_seconds(end)}"
-    how = "" if task.state == "finished" else f", {task.state}"
-    how += f" with {error_name(task.error, '')}" if task.state == "failed" else ""
-    return f"{task.name}{task.of_parent} from {in_seconds(task.started)}{until}{how}"

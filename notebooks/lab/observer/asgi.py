@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
@@ -84,6 +85,8 @@ class Response:
             self._page.status(status)
             self._left = self._declared(status, message.get("headers") or ())
             self._over = self._left == 0
+            if "opentelemetry.trace" in sys.modules:
+                self._see_own_trace(sys.modules["opentelemetry.trace"])
         elif kind == "http.response.body":
             if self._left is not None:
                 self._left -= len(message.get("body", b""))
@@ -92,6 +95,13 @@ class Response:
                 self._over = True
         if self._over:
             self._page.responded(perf_counter())
+
+    def _see_own_trace(self, opentelemetry: Any) -> None:
+        # Not where the request is received: by now, what the app has around it has begun its span.
+        with contextlib.suppress(Exception):
+            span = opentelemetry.get_current_span().get_span_context()
+            if span.is_valid:
+                self._page.traced(f"{span.trace_id:032x}")
 
     def _declared(self, status: int, headers: Any) -> int | None:
         """How many bytes of a body are to come; None when the head does not say."""

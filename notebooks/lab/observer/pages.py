@@ -24,6 +24,9 @@ class Page(Protocol):
     def status(self, code: int) -> None:
         """The app begins its response with this status."""
 
+    def traced(self, otel: str) -> None:
+        """The app begins its response within an OpenTelemetry trace with this id."""
+
     def responded(self, at: float) -> None:
         """The app hands the end of its response to the server."""
 

@@ -158,6 +158,9 @@ class DistantPage:
     def status(self, code: int) -> None:
         self._report(self._trace_id, "status", code)
 
+    def traced(self, otel: str) -> None:
+        self._report(self._trace_id, "traced", otel)
+
     def responded(self, at: float) -> None:
         self._report(self._trace_id, "responded", at)
 

@@ -20,6 +20,7 @@ from ..figures import (
 )
 from ..figures.look import Drawing
 from ..traces import Trace, Traces
+from .screens import draw_shown
 
 
 class ReadmeFigure(NamedTuple):
@@ -54,6 +55,10 @@ FIGURES = {
     "failure": ReadmeFigure(
         "05_when_a_task_fails", ("failing", "neighbour"),
         lambda failing, neighbour: draw_timeline(failing + neighbour),
+    ),
+    "terminal": ReadmeFigure(
+        "05_when_a_task_fails", ("failing",),
+        lambda failing: draw_shown(failing, "data/recordings/05_when_a_task_fails/failing.json"),
     ),
     "sigterm": ReadmeFigure("06_stop_the_server", ("sigterm",), draw_lanes),
     "killed-worker": ReadmeFigure("08_hand_over_to_a_queue", ("unlucky",), draw_timeline),

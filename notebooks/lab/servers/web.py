@@ -59,6 +59,11 @@ class Web(Sender):
         return self._server.pid
 
     @property
+    def ended(self) -> bool:
+        """Whether the server has ended, with all its processes."""
+        return self._server.ended
+
+    @property
     def exit_code(self) -> int | None:
         """With what a server of its own process ended; None while it runs."""
         return self._server.exit_code

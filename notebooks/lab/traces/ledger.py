@@ -172,6 +172,9 @@ class Page:
     def status(self, code: int) -> None:
         self._trace.status = code
 
+    def traced(self, otel: str) -> None:
+        self._trace.otel = otel
+
     def responded(self, at: float) -> None:
         self._trace.responded = self._trace.since(at)
 

@@ -6,8 +6,7 @@ machine's monotonic clock, which all processes of one host share.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
 
@@ -143,6 +142,8 @@ class Trace:
     ending: what told the server to end while this request was open, and when: (name, moment).
     floor: the noise floor of the client that sent it.
     unseen: why some of its stamps may be missing, where that is so.
+    otel: the app's own OpenTelemetry trace, where it has begun one: 32 hexadecimal digits.
+    date: `sent` by the clock of the day, in seconds since 1970; of traces from a file alone.
     """
 
     id: str
@@ -165,6 +166,8 @@ class Trace:
     ending: tuple[tuple[str, float], ...] = ()
     floor: Floor | None = None
     unseen: str | None = None
+    otel: str | None = None
+    date: float | None = field(default=None, compare=False, repr=False)
     _until: Until = field(default=until, compare=False, repr=False)
 
     @property
@@ -310,19 +313,35 @@ class Traces(list[Trace]):
         return pd.DataFrame(rows, columns=["request", *TASK, "parent"])
 
     def save(self, path: str | Path) -> None:
-        """Write the traces to a JSON file, one per line; `load` gives equal ones back."""
-        lines = ",\n".join(json.dumps(_plain(trace), separators=(",", ":")) for trace in self)
-        Path(path).write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+        """Write the traces to a file, a line of JSON for each, in place of one that may be there.
+
+        What may hold a secret is written as "[redacted]": an answer's body, its headers but for
+        those that are known to hold none, and what a location says after its path. Paths, names,
+        errors and lines of the log are written as they are.
+        """
+        from .files import save
+
+        save(self, path)
+
+    def export(self, path: str | Path) -> None:
+        """Write the traces for other tools to read, in place of a file that may be there.
+
+        path: ends in ".perfetto.json" (trace events, which Perfetto opens) or ".otlp.json" (spans,
+        as OpenTelemetry's collector reads them). Raises ValueError for another ending.
+        """
+        from .exports import export
+
+        export(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read the traces that `save` wrote. Raises ValueError for any other file."""
-        try:
-            return cls(_revived(plain) for plain in json.loads(Path(path).read_bytes()))
-        except (TypeError, LookupError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"{path} holds no traces ({error}); Traces.save writes them"
-            ) from error
+        """Read the traces that `save`, or `lab watch --save`, wrote; those of older labs, too.
+
+        A last line that was cut is left out. Raises ValueError for any other file, with the reason.
+        """
+        from .files import load
+
+        return cls(load(path))
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Trace: ...
@@ -342,30 +361,3 @@ class Traces(list[Trace]):
         rest = f", the first {shown}" if len(self) > shown else ""
         heads = ["", "path", "status", "answered (s)", "finished (s)", "tasks"]
         return table(f"{len(self)} requests{rest}", heads, rows)
-
-
-def _plain(trace: Trace) -> dict[str, Any]:
-    """A trace as plain data; a task's parent is told by its place among the tasks."""
-    places = {id(task): place for place, task in enumerate(trace.tasks)}
-    orphans = [replace(task, parent=None) for task in trace.tasks]
-    plain = asdict(replace(trace, tasks=orphans))
-    for task, known in zip(plain["tasks"], trace.tasks, strict=True):
-        task["parent"] = places.get(id(known.parent))
-    del plain["_until"]
-    return plain | {"body": trace.body.decode("utf-8", "surrogateescape")}
-
-
-def _revived(plain: dict[str, Any]) -> Trace:
-    tasks = [Task(**task | {"parent": None}) for task in plain["tasks"]]
-    for task, saved in zip(tasks, plain["tasks"], strict=True):
-        place = saved.get("parent")  # not in what was saved by older labs
-        task.parent = None if place is None else tasks[place]
-    return Trace(
-        **plain
-        | {
-            "body": plain["body"].encode("utf-8", "surrogateescape"),
-            "tasks": tasks,
-            "ending": tuple((what, at) for what, at in plain.get("ending", [])),
-            "floor": plain["floor"] and Floor(*plain["floor"]),
-        }
-    )
