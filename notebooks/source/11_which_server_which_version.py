@@ -15,8 +15,8 @@
 import pandas as pd
 
 from lab import check, lanes
-from lab.radar.claims import OF_VERSIONS, keeps_connection
-from lab.radar.drawn import draw_radar, frame
+from lab.radar.claims import keeps_connection
+from lab.radar.drawn import claims, draw_radar, frame
 from lab.radar.kept import kept_stopped, known
 from lab.radar.run import started, stopped, tried
 from lab.radar.sets import SERVERS
@@ -109,15 +109,15 @@ draw_radar(radar, "servers")
 # 关于 FastAPI 的九条说法。**先猜**：用这里装的版本，哪几条成立？
 
 # %% lang="en"
-language = "en"
+texts = claims()
 
 # %% lang="zh"
-language = "zh"
+texts = claims(language="zh")
 
 # %%
 with started("uvicorn") as web:
     here = tried(web)
-pd.Series({OF_VERSIONS[claim].text.of(language): outcome for claim, outcome in here.items()})
+pd.Series(here).rename(texts)
 
 # %% [markdown] lang="en"
 # **That the answer leaves first has held in every version; nearly all that one builds on it has turned at
@@ -237,4 +237,4 @@ check(
 # **实际使用**：换服务器或升级之前，用 `python -m lab radar --only NAME` 把现在的和将要用的各跑一遍，对照两列来看。
 # 不管哪种服务器，绝不能丢的任务都先放进队列，再发响应。
 #
-# 回到：[游乐场](playground.ipynb)
+# 回到：[自己动手](playground.ipynb)

@@ -30,14 +30,14 @@ def draw_radar(radar: Radar, part: Part) -> Drawing:
 
     Raises ValueError when nothing was found of them.
     """
-    claims, columns = part_of(radar, part)
+    made, columns = part_of(radar, part)
     columns = {name: column for name, column in columns.items() if column.cells}
     rows = {
         claim.text.en: [
             column.cells.get(name) and verdict(column.cells[name], claim)
             for column in columns.values()
         ]
-        for name, claim in claims.items()
+        for name, claim in made.items()
     }
     heads = [f"FastAPI {name}" if part == "versions" else name for name in columns]
     beside = "on uvicorn" if part == "versions" else f"FastAPI {LATEST_FASTAPI}"
@@ -56,17 +56,22 @@ def said(cell: Cell, language: str) -> str:
     return "; ".join(f"{in_words(each, language)} ×{n}" for each, n in cell.counts.items())
 
 
+def claims(language: str = "en") -> dict[str, str]:
+    """Return the text of each claim about versions of FastAPI."""
+    return {name: claim.text.of(language) for name, claim in OF_VERSIONS.items()}
+
+
 def frame(radar: Radar, part: Part, language: str = "en") -> pd.DataFrame:
     """Return what was found as a table: a row for each claim, a column for each set."""
     import pandas as pd
 
-    claims, columns = part_of(radar, part)
+    made, columns = part_of(radar, part)
     rows = {
         claim.text.of(language): {
             name: said(column.cells[key], language)
             for name, column in columns.items()
             if column.cells
         }
-        for key, claim in claims.items()
+        for key, claim in made.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
