@@ -196,7 +196,7 @@ def test_without_room_the_line_is_taken_back(file: Path, monkeypatch: pytest.Mon
     assert Traces.load(file) == [over(), over()]
 
 
-@pytest.mark.parametrize("recording", sorted((ROOT / "data" / "recordings").glob("*/*.json")))
+@pytest.mark.parametrize("recording", sorted((ROOT / "data").glob("r*/**/*.json")))
 def test_recordings_of_older_labs_load(recording: Path, file: Path) -> None:
     traces = Traces.load(recording)
     traces.save(file)
