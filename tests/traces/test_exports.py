@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from lab.publishing.notebooks import ROOT
 from lab.traces import Task, Trace, Traces
 
-RECORDINGS = sorted((ROOT / "data" / "recordings").glob("*/*.json"))
+RECORDINGS = sorted((ROOT / "data").glob("r*/**/*.json"))
 
 
 def plenty() -> Traces:

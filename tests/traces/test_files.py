@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_a_file_says_when_by_the_clock_of_the_day(file: Path) -> None:
     loaded[0].sent = 0.0  # as after the machine's next start
     loaded.save(file)
     assert Traces.load(file)[0].date == loaded[0].date
+
+
+def test_a_trace_of_an_older_lab_has_the_date_of_its_answer(file: Path) -> None:
+    plain = {"id": "1", "sent": 5.0, "headers": {"date": "Wed, 25 Nov 2026 00:33:45 GMT"}}
+    odd = {"id": "2", "sent": 6.0, "headers": {"date": "today"}}
+    file.write_text(json.dumps([plain, odd]))
+    first, second = Traces.load(file)
+    assert first.date == datetime(2026, 11, 25, 0, 33, 45, tzinfo=UTC).timestamp()
+    assert second.date is None
 
 
 def test_bodies_and_headers_that_may_hold_secrets_are_not_written(file: Path) -> None:
@@ -196,7 +206,7 @@ def test_without_room_the_line_is_taken_back(file: Path, monkeypatch: pytest.Mon
     assert Traces.load(file) == [over(), over()]
 
 
-@pytest.mark.parametrize("recording", sorted((ROOT / "data" / "recordings").glob("*/*.json")))
+@pytest.mark.parametrize("recording", sorted((ROOT / "data").glob("r*/**/*.json")))
 def test_recordings_of_older_labs_load(recording: Path, file: Path) -> None:
     traces = Traces.load(recording)
     traces.save(file)
