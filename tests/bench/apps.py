@@ -35,6 +35,11 @@ async def two_tasks(tasks: BackgroundTasks) -> None:
     tasks.add_task(second)
 
 
+@two.get("/none", status_code=202)
+async def no_task() -> None:
+    pass
+
+
 @two.get("/one", status_code=202)
 async def one_task(tasks: BackgroundTasks) -> None:
     tasks.add_task(first)

@@ -1,40 +1,122 @@
-"""What a load tool that is not ours measures: an app bare and watched, each in its own process."""
+"""What a load tool that is not ours measures: apps bare and watched, each in its own process."""
 
+import contextlib
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from lab import serve
+from lab.radar.environments import NotInstalled, programs
+from lab.radar.sets import SERVERS
+from lab.servers.addresses import free_port
 
 from ..places import served
+from ..waiting import until
 from .row import Row
 
 APP = "tests.bench.apps:two"
+ELSEWHERE = Path(__file__).parent / "elsewhere"
+WRK = shutil.which("wrk")
 
 
-def rate(wrk: str, url: str, connections: int, seconds: float) -> float:
-    """Requests a second that an endpoint with one empty `def` task answers."""
-    command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"{url}/one"]
+class Load(NamedTuple):
+    """What wrk has measured: seconds, and answers a second."""
+
+    p50: float
+    p99: float
+    rate: float
+
+
+def wrk(url: str, connections: int, seconds: float, *options: str) -> Load:
+    """Load a URL for some seconds. options: more of wrk's own."""
+    assert WRK is not None
+    command = [
+        WRK, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency",
+        "--timeout", "10s", *options, url,
+    ]  # fmt: skip
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert found is not None, said
     assert "Non-2xx" not in said, said
-    return float(found[1])
+    times = {found[0]: found[1:] for found in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
+    unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+    p50, p99 = (float(times[each][0]) * unit[times[each][1]] for each in ("50", "99"))
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert rate is not None, said
+    return Load(p50, p99, float(rate[1]))
 
 
 def outside(size: float) -> Iterator[Row]:
-    """Throughput watched over bare, by wrk, in alternating pairs; no rows without wrk."""
-    wrk = shutil.which("wrk")
-    if wrk is None:
+    """Throughput watched over bare, one empty `def` task, in alternating pairs."""
+    if WRK is None:
         return
-    pairs = max(1, int(15 * size))
     for place in ("thread", "process"):
         with served(APP, "bare") as plain, served(APP, place) as watched:
-            for connections in (1, 4):
-                ratios = []
-                for _ in range(pairs):
-                    bare = rate(wrk, plain, connections, 2 * size)
-                    ratios.append(rate(wrk, watched, connections, 2 * size) / bare)
-                spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-                name = f"wrk, {place}, {connections} connections ({spread})"
-                yield Row(name, statistics.median(ratios), 0.85, at_most=False)
+            yield from compared(place, f"{plain}/one", f"{watched}/one", 0.85, size)
+
+
+def command(size: float) -> Iterator[Row]:
+    """The same where the reader's own gunicorn serves, in an environment of its own."""
+    server = SERVERS["gunicorn + uvicorn-worker"]
+    try:
+        found = programs(server.packages)
+    except NotInstalled:
+        return
+    if WRK is None:
+        return
+    given = server.started(found)
+    with bare(given) as plain, serve("one:app", command=given, cwd=ELSEWHERE) as web:
+        yield from compared("gunicorn", f"{plain}/one", f"{web.url}/one", 0.80, size)
+
+
+@contextlib.contextmanager
+def bare(command: str) -> Iterator[str]:
+    """The URL of the app elsewhere, served by a command that nobody watches."""
+    port = free_port()
+    words = shlex.split(command.replace("{app}", "one:app").replace("{port}", str(port)))
+    server = subprocess.Popen(words, cwd=ELSEWHERE, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def up() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{url}/one", trust_env=False).status_code == 202
+        return False
+
+    try:
+        until(up)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def compared(name: str, plain: str, watched: str, bar: float, size: float) -> Iterator[Row]:
+    for connections in (1, 4):
+        ratios = []
+        for _ in range(max(1, int(15 * size))):
+            rate = wrk(plain, connections, 2 * size).rate
+            ratios.append(wrk(watched, connections, 2 * size).rate / rate)
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+        title = f"wrk, {name}, {connections} connections ({spread})"
+        yield Row(title, statistics.median(ratios), bar, at_most=False)
+
+
+def bursts(size: float) -> Iterator[Row]:
+    """What a burst reads of an endpoint without a task, p50, over what wrk reads, in turn."""
+    if WRK is None:
+        return
+    number = max(50, int(2000 * size))
+    with serve(APP, on="process") as web:
+        for connections in (1, 4, 20):
+            ratios = []
+            for _ in range(max(1, int(7 * size))):
+                traces = web.burst("/none", [{}] * number, method="GET", at_once=connections)
+                read = statistics.median(trace.answered or 0.0 for trace in traces)
+                ratios.append(read / wrk(f"{web.url}/none", connections, 2 * size).p50)
+            title = f"burst over wrk, p50, {connections} connections"
+            yield Row(title, statistics.median(ratios), 1.3)

@@ -3,16 +3,12 @@
 import contextlib
 import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from time import perf_counter
-from typing import NamedTuple
 
 from lab import Queue, delivery, serve
 from lab.publishing.notebooks import ROOT
@@ -21,20 +17,13 @@ from webhooks.queue import PROCESS, celery_app
 
 from ..databases import POSTGRESQL, postgresql
 from ..places import served
+from .outside import WRK, Load, wrk
 from .plain import connect
 from .row import Row
 
 PATH = "/webhook-test/queue"
 PLAIN = "tests.bench.plain"
 PLAIN_WORKER = "tests.bench.plain_worker"
-
-
-class Load(NamedTuple):
-    """What wrk has measured: seconds, and answers a second."""
-
-    p50: float
-    p99: float
-    rate: float
 
 
 def load(url: str, callers: int, seconds: float) -> Load:
@@ -53,18 +42,7 @@ def load(url: str, callers: int, seconds: float) -> Load:
             "  return wrk.format()\nend\n"
         )
         script.flush()
-        command = [
-            "wrk", "-t1", f"-c{callers}", f"-d{max(1, round(seconds))}s", "--latency",
-            "--timeout", "10s", "-s", script.name, f"{url}{PATH}",
-        ]  # fmt: skip
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in said, said
-    times = {found[0]: found[1:] for found in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
-    unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-    p50, p99 = (float(times[each][0]) * unit[times[each][1]] for each in ("50", "99"))
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert rate is not None, said
-    return Load(p50, p99, float(rate[1]))
+        return wrk(f"{url}{PATH}", callers, seconds, "-s", script.name)
 
 
 @contextlib.contextmanager
@@ -79,7 +57,7 @@ def databases() -> Iterator[dict[str, str | None]]:
 
 def accepting(size: float) -> Iterator[Row]:
     """What wrk sees of an answer, over an endpoint that makes the same commit itself."""
-    if shutil.which("wrk") is None:
+    if WRK is None:
         return
     pairs = max(1, int(5 * size))
     with databases() as found:

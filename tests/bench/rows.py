@@ -4,9 +4,6 @@ import asyncio
 import logging
 import socket
 import statistics
-import subprocess
-import sys
-import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -14,44 +11,27 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
-import uvicorn
-
 import server
 from lab import delivery
 from lab.figures import draw_scatter, draw_timeline
 from lab.observer.asgi import Watched
 from lab.observer.hooks import hooked
-from lab.servers.watched_uvicorn import DEFAULTS
 from lab.servers.web import serve
 from lab.traces import Ledger, Trace, Traces
 from webhooks.work import logger
 
 from .apps import empty, two
 from .moments import moments
-from .outside import outside
+from .outside import bursts, command, outside
 from .queue_rows import accepting, starting, working
 from .row import Row
 from .spans import spans
-
-LOAD = """
-import json, socket, sys, time
-port, number, request = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode("latin-1")
-wire = socket.create_connection(("127.0.0.1", port))
-wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-begin = time.perf_counter()
-for _ in range(number):
-    wire.sendall(request)
-    answer = b""
-    while not answer.endswith(b"}"):
-        answer += wire.recv(65536)
-print(time.perf_counter() - begin)
-"""
 
 
 def truth(size: float) -> Iterator[Row]:
     """`answered` of an empty 202 over what a raw socket reads, taken in turn on one server."""
     request = b"POST / HTTP/1.1\r\nhost: lab\r\ncontent-length: 2\r\n\r\n{}"
-    for on, bar in (("thread", 1.5), ("process", 1.2)):
+    for on, bar in (("thread", 1.3), ("process", 1.1)):
         web = serve("tests.bench.apps:empty" if on == "process" else empty, on=on)  # type: ignore[arg-type]
         raw, read = [], []
         with socket.create_connection(("127.0.0.1", int(web.url.rpartition(":")[2]))) as wire:
@@ -118,45 +98,6 @@ def observer(size: float) -> Iterator[Row]:
         yield Row("observer, CPU per request", statistics.median(asyncio.run(ratios())), 1.10)
 
 
-def throughput(size: float) -> Iterator[Row]:
-    """Requests a second that server.py answers, watched over unwatched, load from outside."""
-    asked = delivery("push")
-    head = "".join(f"{name}: {value}\r\n" for name, value in asked["headers"].items())
-    request = (
-        f"POST /webhook-test HTTP/1.1\r\nhost: lab\r\n{head}"
-        f"content-length: {len(asked['content'])}\r\n\r\n{asked['content'].decode('latin-1')}"
-    )
-    number = max(20, int(1000 * size))
-
-    def load(port: int) -> float:
-        command = [sys.executable, "-c", LOAD, str(port), str(number), request]
-        return number / float(subprocess.run(command, capture_output=True, check=True).stdout)
-
-    ratios = []
-    with no_work(), unwatched() as plain, serve(server.app) as web:
-        port = int(web.url.rpartition(":")[2])
-        for _ in range(max(2, int(14 * size))):
-            ratios.append(load(port) / load(plain))
-    yield Row("throughput, watched / unwatched", statistics.median(ratios), 0.95, at_most=False)
-
-
-class unwatched:
-    """server.py on a thread of its own, as `serve` runs it but without the observer."""
-
-    def __enter__(self) -> int:
-        self.server = uvicorn.Server(uvicorn.Config(server.app, **DEFAULTS))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        port: int = self.server.servers[0].sockets[0].getsockname()[1]
-        return port
-
-    def __exit__(self, *error: object) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-
-
 class no_work:
     """Deliveries take no time, and their log lines go nowhere."""
 
@@ -202,7 +143,7 @@ def memory(size: float) -> Iterator[Row]:
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     yield Row(
-        f"memory per trace, {len(ledger.traces):,} kept", taken / number / 1024, 2, unit="KiB"
+        f"memory per trace, {len(ledger.traces):,} kept", taken / number / 1024, 1.5, unit="KiB"
     )
 
 
@@ -234,8 +175,9 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
         order,
         moments,
         observer,
-        throughput,
         outside,
+        command,
+        bursts,
         spans,
         memory,
         drawing,
