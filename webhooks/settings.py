@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     MOST_HELD_BYTES: int = Field(
         8 * 1024 * 1024,
         ge=1,
-        description="how large the bodies of these may be in all, thirty times as much in memory "
+        description="how large the bodies of these may be in all, forty times as much in memory "
         "at the worst; callers get 503 above it: bytes, at least 1",
     )
     LOG_PAYLOADS: bool = Field(

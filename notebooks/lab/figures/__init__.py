@@ -6,7 +6,7 @@ Every function waits until the work is over, shows one figure and returns nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..traces import Trace, Traces
 from .counts import draw_backlog as draw_backlog
@@ -92,13 +92,14 @@ def knee(runs: Mapping[float, Iterable[Trace]]) -> None:
     show(draw_knee({load: settled(group) for load, group in runs.items()}))
 
 
-def backlog(**groups: Iterable[Trace]) -> None:
+def backlog(readings: Sequence[tuple[float, float]] = (), /, **groups: Iterable[Trace]) -> None:
     """Show the number of accepted, unfinished tasks over time; the last group in colour.
 
-    groups: requests, each labelled with its keyword. Raises ValueError when a group has no
-    finished task.
+    readings: what the service itself says of the last group, as dots: seconds after the first
+    sending, and the number. groups: requests, each labelled with its keyword. Raises ValueError
+    when a group has no finished task.
     """
-    show(draw_backlog({name: settled(group) for name, group in groups.items()}))
+    show(draw_backlog({name: settled(group) for name, group in groups.items()}, readings))
 
 
 def settled(traces: Trace | Iterable[Trace]) -> Traces:
