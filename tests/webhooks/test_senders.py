@@ -3,12 +3,14 @@
 import hashlib
 import hmac
 import json
+import re
 from urllib.parse import quote, urlencode
 
 import pytest
 
 import server
 from lab.lessons.samples import TEST_SECRET
+from lab.publishing.notebooks import ROOT
 from webhooks import senders
 from webhooks.deliveries import Delivery
 from webhooks.work import INVALID, parsed
@@ -90,3 +92,15 @@ def test_another_sender_is_one_function(secret: None, monkeypatch: pytest.Monkey
     assert call("POST", "/webhook-test/thread", **wrong).status_code == 401
     by_the_old = {"content": b"{}", "headers": by_github(b"{}")}
     assert call("POST", "/webhook-test/thread", **by_the_old).status_code == 202
+
+
+@pytest.mark.parametrize("page", ["README.md", "notebooks/zh/README.md"])
+def test_the_readmes_example_adds_a_sender(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(senders, "_senders", [])
+    text = (ROOT / page).read_text(encoding="utf-8")
+    [example] = [
+        part for part in re.findall(r"```python\n(.*?)```", text, re.S) if "@sender" in part
+    ]
+    exec(example, {})
+    assert senders.signed({"x-gitlab-token": "word"}, b"", "word")
+    assert not senders.signed({"x-gitlab-token": "words"}, b"", "word")
