@@ -4,26 +4,38 @@ Run it with `uvicorn server:app`. What stands behind the endpoints is in `webhoo
 environment may set, in `webhooks/settings.py`.
 """
 
-import hashlib
-import hmac
-import threading
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, FastAPI, HTTPException, Query, Request, Response
+from fastapi import BackgroundTasks, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+)
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from webhooks import metrics
+from webhooks.backlog import Backlog, TooMuchHeld, start_thread
 from webhooks.intake import QueueUnavailable
-from webhooks.mail import send_email
-from webhooks.queue import AnotherBody, accept, queue_ready
+from webhooks.lookout import readiness, service_ready, standing
+from webhooks.mail import send_email, send_in_turn
+from webhooks.queue import AnotherBody, accept
+from webhooks.senders import signed
 from webhooks.settings import settings
 from webhooks.work import logger, parsed, process_and_log_webhook, redacted
 
 app = FastAPI(
-    title="Webhook service", max_body_size=settings().MAX_BODY_BYTES, lifespan=queue_ready
+    title="Webhook service", max_body_size=settings().MAX_BODY_BYTES, lifespan=service_ready
 )
 app.state.work_seconds = settings().WORK_SECONDS
 app.state.webhook_secret = settings().WEBHOOK_SECRET
+
+bounds = settings().MOST_HELD, settings().MOST_HELD_BYTES
+deliveries, arriving, mails = (Backlog(of, *bounds) for of in ("delivery", "queue", "mail"))
 
 
 # Webhooks: one piece of work, handed over in four ways
@@ -34,9 +46,11 @@ async def webhook_test(request: Request, background_tasks: BackgroundTasks) -> d
     """Answer at once; the work runs after the answer has left."""
     logger.info("Webhook test endpoint called. Acknowledging request immediately.")
     headers = dict(request.headers)
-    body = await read_json(request)
-    background_tasks.add_task(process_and_log_webhook, headers, body, app.state.work_seconds)
-    return {"status": "Accepted"}
+    content = await read_content(request)
+    work = deliveries.hold(process_and_log_webhook, len(content))
+    body = parsed(headers, content)
+    background_tasks.add_task(work, headers, body, app.state.work_seconds)
+    return accepted("background")
 
 
 @app.post("/webhook-test/inline", status_code=202)
@@ -44,9 +58,11 @@ async def webhook_test_inline(request: Request) -> dict[str, str]:
     """Work first, then answer: this caller waits, others do not."""
     logger.info("Webhook test endpoint called. Processing before the answer.")
     headers = dict(request.headers)
-    body = await read_json(request)
-    await run_in_threadpool(process_and_log_webhook, headers, body, app.state.work_seconds)
-    return {"status": "Accepted"}
+    content = await read_content(request)
+    work = deliveries.hold(process_and_log_webhook, len(content))
+    body = parsed(headers, content)
+    await run_in_threadpool(work, headers, body, app.state.work_seconds)
+    return accepted("inline")
 
 
 @app.post("/webhook-test/thread", status_code=202)
@@ -54,10 +70,11 @@ async def webhook_test_thread(request: Request) -> dict[str, str]:
     """Answer at once; the work runs in a thread of its own, started before the answer."""
     logger.info("Webhook test endpoint called. Starting a thread.")
     headers = dict(request.headers)
-    body = await read_json(request)
-    work = (headers, body, app.state.work_seconds)
-    threading.Thread(target=process_and_log_webhook, args=work).start()
-    return {"status": "Accepted"}
+    content = await read_content(request)
+    work = deliveries.hold(process_and_log_webhook, len(content))
+    body = parsed(headers, content)
+    start_thread(work, headers, body, app.state.work_seconds)
+    return accepted("thread")
 
 
 @app.post("/webhook-test/queue", status_code=202)
@@ -67,13 +84,8 @@ async def webhook_test_queue(request: Request) -> dict[str, str]:
     # A database writes deliveries to its disk: they must hold no secret either.
     headers = redacted(dict(request.headers))
     content = await read_content(request)
-    try:
-        await accept(headers, content)
-    except QueueUnavailable as error:
-        raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
-    except AnotherBody as error:
-        raise HTTPException(409, str(error)) from error
-    return {"status": "Accepted"}
+    await arriving.hold(accept, len(content))(headers, content)
+    return accepted("queue")
 
 
 # E-mail: the same, both ways
@@ -87,15 +99,18 @@ Email = Annotated[
 @app.post("/send-email")
 async def send_notification(email: Email, background_tasks: BackgroundTasks) -> dict[str, str]:
     """Answer at once; the mail goes out after the answer has left."""
-    background_tasks.add_task(send_email, email)
-    return {"message": "Email sent"}
+    background_tasks.add_task(mails.hold(send_in_turn), email)
+    return accepted("background", message="Email sent")
 
 
 @app.post("/send-email/thread")
 async def send_notification_thread(email: Email) -> dict[str, str]:
     """Answer at once; the mail goes out from a thread that FastAPI does not manage."""
-    threading.Thread(target=send_email, args=(email,)).start()
-    return {"message": "Email sent"}
+    start_thread(mails.hold(send_email), email)
+    return accepted("thread", message="Email sent")
+
+
+# For whoever operates it
 
 
 @app.get("/ping")
@@ -104,41 +119,85 @@ async def ping() -> dict[str, str]:
     return {"message": "pong"}
 
 
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """Show that the process is alive, whatever it depends on."""
+    return {"status": "alive"}
+
+
+@app.get("/ready")
+async def ready(response: Response) -> dict[str, Any]:
+    """Show whether deliveries can be accepted (503 if not), and what would make them late."""
+    accepting, parts = await readiness()
+    response.status_code = 200 if accepting else 503
+    return parts
+
+
+@app.get("/metrics")
+async def show_metrics() -> Response:
+    """Show what this process has counted, and how the queue's deliveries stand."""
+    return Response(metrics.shown(await standing()), media_type=CONTENT_TYPE_LATEST)
+
+
 # What a delivery must satisfy before it is accepted
-
-
-async def read_json(request: Request) -> Any:
-    """Return the body of a delivery, or `{"error": "Invalid JSON"}` if it is not JSON.
-
-    Raises HTTPException: 413 for a body over the limit, 401 for a wrong signature.
-    """
-    return parsed(await read_content(request))
 
 
 async def read_content(request: Request) -> bytes:
     """Return the body of a delivery as the bytes that came.
 
-    Raises HTTPException: 413 for a body over the limit, 401 for a wrong signature.
+    Raises HTTPException, 413, for a body over the limit; WrongSignature.
     """
     content = await request.body()
-    verify_signature(request.headers.get("x-hub-signature-256", ""), content)
+    secret = app.state.webhook_secret
+    if secret is not None and not signed(request.headers, content, secret):
+        raise WrongSignature("Invalid signature")
     return content
 
 
-def verify_signature(signature: str, content: bytes) -> None:
-    """Check the signature of a delivery, if a secret is set.
-
-    Raises HTTPException: 401 when the content was not signed with the secret.
-    """
-    if app.state.webhook_secret is None:
-        return
-    digest = hmac.new(app.state.webhook_secret.encode(), content, hashlib.sha256).hexdigest()
-    # As bytes: compare_digest raises on a str that is not ASCII.
-    if not hmac.compare_digest(f"sha256={digest}".encode(), signature.encode()):
-        raise HTTPException(401, "Invalid signature")
+class WrongSignature(Exception):
+    """A secret is set, and no sender has signed the content with it."""
 
 
-@app.exception_handler(ClientDisconnect)
-async def client_gone(request: Request, error: Exception) -> Response:
-    """Answer 400 when the client disconnects in mid-body: it is no error of the service."""
-    return Response(status_code=400)
+# What is answered
+
+
+def accepted(hand_over: str, **answer: str) -> dict[str, str]:
+    """Count a request that was accepted, and return its answer."""
+    metrics.accepted.labels(hand_over).inc()
+    return answer or {"status": "Accepted"}
+
+
+REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    WrongSignature: (401, "signature"),
+    AnotherBody: (409, "another body"),
+    TooMuchHeld: (503, "backlog"),
+    QueueUnavailable: (503, "queue"),
+    ClientDisconnect: (400, "disconnected"),  # in mid-body: it is no error of the service
+}
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Count a request that was refused, and say why; after a 503 it may be sent again."""
+    status, reason = REFUSALS[type(error)]
+    metrics.refused.labels(reason).inc()
+    return JSONResponse(
+        {"detail": str(error)}, status, {"Retry-After": "5"} if status == 503 else None
+    )
+
+
+for refusal in REFUSALS:
+    app.add_exception_handler(refusal, refuse)
+
+
+@app.exception_handler(413)
+async def refuse_body(request: Request, error: HTTPException) -> Response:
+    """Count a body over the limit."""
+    metrics.refused.labels("size").inc()
+    return await http_exception_handler(request, error)
+
+
+@app.exception_handler(RequestValidationError)
+async def refuse_address(request: Request, error: RequestValidationError) -> Response:
+    """Count an address to which no mail goes."""
+    metrics.refused.labels("address").inc()
+    return await request_validation_exception_handler(request, error)

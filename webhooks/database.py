@@ -17,7 +17,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from .work import logger
 
-VERSION = 1
+VERSION = 2
 """Of the tables. Raise it with each change to them."""
 
 _MAKING_TABLES = 7_204_061_511
@@ -68,6 +68,17 @@ effects = sa.Table(
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
     sqlite_with_rowid=False,
+)
+
+
+# When each process that works was last heard of.
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("worker", sa.String(200), primary_key=True),
+    sa.Column("heard", sa.Double, nullable=False),
+    sqlite_with_rowid=False,
+    implicit_returning=False,
 )
 
 

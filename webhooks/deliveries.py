@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # SQLite understands its ON CONFLICT, too
 
-from .database import Database, bodies, deliveries, effects, now
+from .database import Database, bodies, deliveries, effects, now, workers
 
 MOST_ATTEMPTS = 3
 FORGET_AT_ONCE = 200
+HEARD_WITHIN = 15.0
 
 c = deliveries.c
 
@@ -82,6 +83,23 @@ class Known(NamedTuple):
     reason: str | None
     done: float | None
     effects: int
+
+
+STATES = ("waiting", "working", "aside", "done")
+
+
+class Standing(NamedTuple):
+    """How the deliveries stand: how many are in each state.
+
+    oldest: how long ago that of the waiting ones was accepted that has waited for longest, in
+    seconds. failed: how many attempts at all of them have come to nothing. workers: how many
+    processes that work were heard of within `HEARD_WITHIN` seconds.
+    """
+
+    states: dict[str, int]
+    oldest: float
+    failed: int
+    workers: int
 
 
 def key_of(id: str) -> str:
@@ -192,6 +210,17 @@ _effects = (
 )
 _derived: dict[str, Any] = {"state": _state, "effects": _effects}
 KNOWN = sa.select(*(_derived[name] if name in _derived else c[name] for name in Known._fields))
+STANDING = sa.select(
+    _state,
+    sa.func.count(),
+    sa.func.sum(c.attempts),
+    now() - sa.func.min(c.accepted),
+).group_by(_state)
+HEARD = insert(workers).values(worker=_given("name"), heard=now())
+HEARD = HEARD.on_conflict_do_update(index_elements=["worker"], set_={"heard": now()})
+_silent = now() - workers.c.heard > HEARD_WITHIN
+FORGET_WORKERS = sa.delete(workers).where(_silent)
+WORKERS = sa.select(sa.func.count()).select_from(workers).where(sa.not_(_silent))
 WHOLE = sa.select(c.headers, bodies.c.content).outerjoin(bodies, bodies.c.delivery == c.key)
 DISCARD = sa.delete(deliveries).where(c.key == _given("its_key"), c.aside.is_not(None))
 
@@ -304,6 +333,24 @@ class Deliveries:
         """Remove some of the deliveries that were done longer ago than this; their effects stay."""
         with self.database.leases.connect() as connection:
             connection.execute(FORGET, {"seconds": seconds})
+
+    def standing(self) -> Standing:
+        """Return how the deliveries stand."""
+        with self.database.leases.connect() as connection:
+            rows = connection.execute(STANDING).all()
+            heard = connection.scalars(WORKERS).one()
+        return Standing(
+            states={state: count for state, count, _, _ in rows},
+            oldest=next((age for state, _, _, age in rows if state == "waiting"), 0.0),
+            failed=sum(attempts for _, _, attempts, _ in rows),
+            workers=heard,
+        )
+
+    def heard(self, worker: str) -> None:
+        """Note that a process is there to work; forget those that were not heard of again."""
+        with self.database.leases.connect() as connection:
+            connection.execute(HEARD, {"name": worker})
+            connection.execute(FORGET_WORKERS)
 
     def known(self, state: str | None = None, id: str | None = None) -> list[Known]:
         """Return what is known of the deliveries in a state, or of one, in the order they came."""

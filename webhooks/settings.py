@@ -31,6 +31,21 @@ class Settings(BaseSettings):
     MAX_BODY_BYTES: int = Field(
         1024 * 1024, ge=1, description="the largest body that is accepted: bytes, at least 1"
     )
+    MOST_HELD: int = Field(
+        500,
+        ge=1,
+        description="how many deliveries, and how many mails, a web process holds until they are "
+        "done; callers get 503 above it: at least 1",
+    )
+    MOST_HELD_BYTES: int = Field(
+        8 * 1024 * 1024,
+        ge=1,
+        description="how large the bodies of these may be in all, forty times as much in memory "
+        "at the worst; callers get 503 above it: bytes, at least 1",
+    )
+    LOG_PAYLOADS: bool = Field(
+        True, description="whether the log shows payloads: `true` or `false`"
+    )
     WEBHOOK_SECRET: str | None = Field(
         None, min_length=1, description="what deliveries are signed with; unset, none is checked"
     )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from .settings import settings
 
 LONGEST_LOGGED = 1000
 LOGGED_HEADERS = {"content-type", "user-agent", "x-github-delivery", "x-github-event"}
+
+INVALID = {"error": "Invalid JSON"}
 
 logger = logging.getLogger("uvicorn.webhook")
 # A bare uvicorn gives handlers to its own loggers only, so this one is their child. A level of its
@@ -29,16 +33,28 @@ def process_and_log_webhook(headers: dict[str, str], body: Any, seconds: float) 
     if github_event:
         logger.info(f"GitHub Event: {shortened(github_event)}")
     logger.info(f"Received headers: {shortened(redacted(headers))}")
-    logger.info(f"Received payload: {shortened(body)}")
+    payload = shortened(body) if settings().LOG_PAYLOADS else "[not logged]"
+    logger.info(f"Received payload: {payload}")
     logger.info("--- Background webhook processing finished ---")
 
 
-def parsed(content: bytes) -> Any:
-    """Return the JSON value of a body, or `{"error": "Invalid JSON"}` if it is not JSON."""
+def parsed(headers: Mapping[str, str], content: bytes) -> Any:
+    """Return the JSON value of a body, or `{"error": "Invalid JSON"}` if it is not JSON.
+
+    headers: by lower-case name. By default GitHub sends a form, whose field `payload` is the JSON.
+    """
     try:
+        if headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
+            content = form_field(content, "payload")
         return json.loads(content)
     except (ValueError, RecursionError):  # syntax, encoding, too many digits; too deep
-        return {"error": "Invalid JSON"}
+        return dict(INVALID)
+
+
+def form_field(content: bytes, name: str) -> bytes:
+    """Return the first field of this name in a form; the whole content if there is none."""
+    fields = parse_qs(content, strict_parsing=False, max_num_fields=100)
+    return fields.get(name.encode(), [content])[0]
 
 
 def work(seconds: float) -> None:

@@ -75,7 +75,7 @@ def attempt(place: Workplace, lease: Lease) -> None:
         if lease.attempt > MOST_ATTEMPTS:
             raise TooManyAttempts(lease.reason)
         with place.keeping(lease):
-            body = parsed(delivery.body)
+            body = parsed(delivery.headers, delivery.body)
             process_and_log_webhook(delivery.headers, body, settings().WORK_SECONDS)
     except Exception as error:
         name = shortened(delivery.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ PATIENCE = 30.0
 LOOK_EVERY = 1.0
 OVERDUE = 2.0
 TRY_AGAIN = 0.5
+HEARD_EVERY = 5.0
 DAY = 86400.0
 
 Result = TypeVar("Result")
@@ -84,10 +87,14 @@ class Workplace:
                     pause = min(seconds, TRY_AGAIN)
 
     def _look_for_overdue(self) -> None:
-        seldom = Seldom()
+        seldom, heard_again = Seldom(), 0.0
+        name = f"{socket.gethostname()} {os.getpid()}"[:200]
         while True:
             time.sleep(LOOK_EVERY)
             try:
+                if time.monotonic() >= heard_again:
+                    self.deliveries.heard(name)
+                    heard_again = time.monotonic() + HEARD_EVERY
                 self._tell_of_overdue()
                 self.deliveries.forget(settings().KEPT_DAYS * DAY)
             except Exception as error:  # the database is away, or the broker: look again later

@@ -62,6 +62,7 @@ import httpx
 from fastapi import BackgroundTasks, Response
 
 from lab import check, delivery, scatter, sequence, serve, timeline
+from lab.lessons.samples import TEST_SECRET
 from server import app
 
 web = serve(app)
@@ -376,6 +377,44 @@ timeline(threaded)  # 第二个：处理可能在响应发出之前就开始
 
 # %%
 check(run_by_a_thread=lambda: threaded.wait().tasks[0].runner == "thread")
+
+# %% [markdown] lang="en"
+# **4.** Who sent it? Once a secret is set, `server.py` accepts only bodies that were signed with it. Send
+# three deliveries: `signed`, as it comes; `changed`, with a space after its body; `renamed`, the first
+# again, under another `X-GitHub-Delivery`. What does the signature cover, and what not?
+
+# %% [markdown] lang="zh"
+# **4.** 这是谁发来的？设了密钥，`server.py` 就只接收用它签过名的请求体。发三次投递：`signed`，原样发出；`changed`，请求体末尾
+# 多加一个空格；`renamed`，再发一遍第一次的请求体，只把 `X-GitHub-Delivery` 换掉。签名管到什么，管不到什么？
+
+# %%
+app.state.webhook_secret = TEST_SECRET
+
+# %% tags=["solution"] lang="en"
+push = delivery("push")
+another = {**push["headers"], "X-GitHub-Delivery": "another"}
+signed = web.post("/webhook-test", **push)
+changed = web.post("/webhook-test", headers=push["headers"], content=push["content"] + b" ")
+renamed = web.post("/webhook-test", headers=another, content=push["content"])
+# Every byte of the body, and not the id: whoever has seen a delivery can send it again as a new one.
+
+# %% tags=["solution"] lang="zh"
+push = delivery("push")
+another = {**push["headers"], "X-GitHub-Delivery": "another"}
+signed = web.post("/webhook-test", **push)
+changed = web.post("/webhook-test", headers=push["headers"], content=push["content"] + b" ")
+renamed = web.post("/webhook-test", headers=another, content=push["content"])
+# 管到请求体的每个字节，管不到 id：谁见过一次投递，就能换个 id 当作新的再发一遍（重放）。
+
+# %%
+check(
+    signed_accepted=lambda: signed.status == 202,
+    changed_refused=lambda: changed.status == 401,
+    renamed_accepted=lambda: renamed.status == 202,
+)
+
+# %%
+app.state.webhook_secret = None  # whoever goes on experimenting needs no signature
 
 # %% [markdown] lang="en"
 # **In practice.** Answer at once when the sender needs nothing but "I have it": GitHub waits 10 s for

@@ -19,7 +19,7 @@ import anyio.to_thread
 import pandas as pd
 from fastapi import BackgroundTasks, FastAPI
 
-from lab import Traces, backlog, check, knee, poisson, serve
+from lab import Traces, backlog, check, delivery, knee, poisson, serve
 from lab.figures.knees import waits
 
 # %% [markdown] lang="en"
@@ -169,6 +169,43 @@ rate = len(stay) / window
 # **分头测量，却对得上**。所以只要在面板上数出积压，就能算出等待：W = L / λ。
 
 # %% [markdown] lang="en"
+# ## What an operator sees
+#
+# In production nobody has traces; `server.py` counts for itself, and shows it at `/metrics`. Send it 120
+# deliveries, and read `webhook_work_unfinished` while it works them off. **Guess:** do its numbers (dots)
+# lie on the backlog from the traces (line)?
+
+# %% [markdown] lang="zh"
+# ## 运维人员看到什么
+#
+# 生产环境里没有 traces；`server.py` 自己也在数，从 `/metrics` 可以读到。给它发 120 次投递，在它处理的同时反复读
+# `webhook_work_unfinished`。**先猜**：它报的数（圆点）会落在由 traces 算出的积压（线）上吗？
+
+# %%
+service = serve("server:app", on="process")
+hooks = service.burst("/webhook-test", [delivery("push") for _ in range(120)], at_once=20)
+first = min(hook.sent for hook in hooks)
+GAUGE = b'webhook_work_unfinished{work="delivery"} '
+readings = []
+while len(readings) < 200 and (not readings or readings[-1][1] > 0):
+    reading = service.get("/metrics").wait()
+    number = float(reading.body.partition(GAUGE)[2].split()[0])
+    readings.append((reading.sent + reading.received - first, number))
+    time.sleep(0.03)
+
+# %%
+backlog(readings, deliveries=hooks)
+
+# %% [markdown] lang="en"
+# **What the service says of itself is what the traces say.** So this is the number to watch, and to be
+# woken by. Beyond `MOST_HELD` deliveries, or `MOST_HELD_BYTES`, `server.py` answers 503 with `Retry-After`:
+# waiting work takes memory, and a process has only so much.
+
+# %% [markdown] lang="zh"
+# **服务自己报的数，和 traces 说的一样**。要盯的、要用来告警的，就是它。投递超过 `MOST_HELD` 次，或请求体一共超过
+# `MOST_HELD_BYTES`，`server.py` 就返回 503 并带上 `Retry-After`（背压）：等待中的任务要占内存，而一个进程的内存是有限的。
+
+# %% [markdown] lang="en"
 # ## The load test that flatters
 #
 # Many load tools send the next request only when the last answer is back: a *closed loop*. `/inline`
@@ -221,20 +258,23 @@ assert len(everything.tasks) == len(everything)
 assert all(request.responded < request.tasks[0].started for request in everything)
 assert len({task.where for task in everything.tasks}) <= 4
 assert {request.status for request in [*open_loop, *closed_loop]} == {200}
+assert {request.status for request in hooks} == {202} and readings[-1][1] == 0
+for at, number in readings:  # at most what had not finished by the time of the traces
+    assert number <= sum(first + at < hook.sent + hook.tasks[0].finished for hook in hooks)
 
 # %% [markdown] lang="en"
 # **What we saw**
 #
 # - An endpoint that hands work over answers as fast under overload as at rest.
 # - What grows is the wait before the work, from well below capacity on.
-# - A closed-loop test hides it.
+# - A closed-loop test hides it; the service's own figures show it.
 
 # %% [markdown] lang="zh"
 # **我们看到了**
 #
 # - 把任务交出去的端点，过载时响应和空闲时一样快。
 # - 增长的是任务开始之前的等待，远没到满负荷就开始了。
-# - 闭环压测会把它藏起来。
+# - 闭环压测会把它藏起来；服务自己的指标看得见它。
 
 # %% [markdown] lang="en"
 # ## Exercises

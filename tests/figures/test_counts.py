@@ -40,6 +40,14 @@ def test_the_backlog_rises_with_each_response_and_falls_with_each_end() -> None:
     assert alt == "Backlog over time: a: at most 2"
 
 
+def test_readings_are_drawn_as_dots_beside_the_backlog() -> None:
+    groups = {"a": [request(5.0, 0.2, 0.4), request(5.1, 0.3, 0.4)]}
+    drawing = draw_backlog(groups, [(0.1, 1), (0.3, 2)])
+    *_, dots = drawing.figure.axes[0].lines
+    assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([0.1, 0.3], [1, 2])
+    assert drawing.alt == draw_backlog(groups).alt + "; 2 readings, at most 2"
+
+
 @pytest.mark.parametrize("nothing", [{}, {"1": []}])
 def test_drawing_a_backlog_without_tasks_raises(nothing: dict[str, list[Trace]]) -> None:
     with pytest.raises(ValueError, match="no backlog to draw"):

@@ -349,10 +349,29 @@ def test_messages_that_are_lost_make_work_late(queue: Queue, web: Web) -> None:
     assert queue.broker is not None
     queue.workers[0].freeze()
     traces = web.burst(QUEUE, [delivery("push") for _ in range(5)])
-    with redis.Redis(port=queue.broker.port) as client:
+    with redis.Redis.from_url(queue.url) as client:
         client.flushall()
     queue.workers[0].thaw()
     assert {task.state for task in tasks(traces.wait())} == {"finished"}
+
+
+@pytest.mark.slow
+def test_only_its_own_processes_know_the_brokers_password(queue: Queue) -> None:
+    assert queue.broker is not None
+    for _ in range(2):
+        with (
+            redis.Redis(port=queue.broker.port) as another,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            another.flushall()
+        password = redis.connection.parse_url(queue.url)["password"]
+        assert not [part for part in psutil.Process(queue.broker.pid).cmdline() if password in part]
+        [secret] = (queue.folder / "broker").glob("*.conf")
+        assert secret.stat().st_mode & 0o077 == 0
+        assert password not in queue._repr_html_() + "".join(queue.broker.log)
+        queue.broker.wipe()  # it comes back with the same password
+    with redis.Redis.from_url(queue.url) as client:
+        assert client.ping()
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ import server
 from lab import Inbox, delivery
 from lab.lessons.samples import TEST_SECRET
 from webhooks.settings import settings
-from webhooks.work import LONGEST_LOGGED, logger, process_and_log_webhook
+from webhooks.work import LONGEST_LOGGED, logger, process_and_log_webhook, shortened
 
 WEBHOOKS = ["/webhook-test", "/webhook-test/inline", "/webhook-test/thread"]
 INVALID = {"error": "Invalid JSON"}
@@ -318,6 +318,30 @@ def test_a_value_too_deep_to_show_is_processed_all_the_same(lines):
     process_and_log_webhook({}, deep, 0)
     assert lines[-1] == "--- Background webhook processing finished ---"
     assert any("too deep" in line for line in lines)
+
+
+CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x2028, 0x202E, 0x2066, 0xFEFF, 0xD800]
+
+
+@pytest.mark.parametrize("control", [chr(code) for code in CONTROLS], ids=ascii)
+def test_no_control_character_of_the_callers_is_logged(control, lines):
+    forged = f"a{control}INFO: all is well"
+    headers = {"x-github-event": forged, "x-github-delivery": forged, forged: forged}
+    process_and_log_webhook(headers, {forged: [forged]}, 0)
+    process_and_log_webhook({}, forged, 0)
+    assert not [line for line in lines if not line.isprintable()]
+    assert control not in shortened(forged)
+    assert control not in shortened(ValueError(forged))
+
+
+@pytest.mark.parametrize("path", WEBHOOKS)
+def test_a_deployment_can_keep_payloads_out_of_the_log(path, lines, monkeypatch):
+    monkeypatch.setenv("LOG_PAYLOADS", "false")
+    call("POST", path, json={"token": "hunter2"})
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    call("POST", path, content=b"payload=[%22hunter2%22]", headers=form)
+    assert lines.count("Received payload: [not logged]") == 2
+    assert not [line for line in lines if "hunter2" in line]
 
 
 # E-mail

@@ -7,7 +7,7 @@ drawing instead, and draws unfinished work up to now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..traces import Trace, Traces
 from .counts import draw_backlog as draw_backlog
@@ -101,13 +101,21 @@ def knee(runs: Mapping[float, Iterable[Trace]], *, file: File = None) -> None:
     hand_out(draw_knee({load: settled(group) for load, group in runs.items()}), file)
 
 
-def backlog(*, file: File = None, **groups: Iterable[Trace]) -> None:
+def backlog(
+    readings: Sequence[tuple[float, float]] = (),
+    /,
+    *,
+    file: File = None,
+    **groups: Iterable[Trace],
+) -> None:
     """Show the number of accepted, unfinished tasks over time; the last group in colour.
 
-    groups: requests, each labelled with its keyword. Raises ValueError when a group has no
-    finished task.
+    readings: what the service itself says of the last group, as dots: seconds after the first
+    sending, and the number. groups: requests, each labelled with its keyword. Raises ValueError
+    when a group has no finished task.
     """
-    hand_out(draw_backlog({name: settled(group) for name, group in groups.items()}), file)
+    settled_groups = {name: settled(group) for name, group in groups.items()}
+    hand_out(draw_backlog(settled_groups, readings), file)
 
 
 def settled(traces: Trace | Iterable[Trace]) -> Traces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -65,10 +65,14 @@ def draw_steps(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
 
 
 @styled
-def draw_backlog(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
+def draw_backlog(
+    groups: Mapping[str, Iterable[Trace]], readings: Sequence[tuple[float, float]] = ()
+) -> Drawing:
     """Draw the number of accepted, unfinished tasks over time; the last group in colour.
 
-    groups: requests by name. Raises ValueError when a group has no finished task.
+    groups: requests by name. readings: what the service itself says of the last group, as dots:
+    seconds after the first sending, and the number. Raises ValueError when a group has no
+    finished task.
     """
     lines = {name: pending(Traces(group)) for name, group in groups.items()}
     if not lines or not all(len(times) for times, _ in lines.values()):
@@ -82,6 +86,10 @@ def draw_backlog(groups: Mapping[str, Iterable[Trace]]) -> Drawing:
         top = int(np.argmax(counts))
         label(axes, name, (times[top], counts[top]), 0, 8, color=color, fontsize=9, ha="center")
         parts.append(f"{name}: at most {counts[top]}")
+    if readings:
+        axes.plot(*zip(*readings, strict=True), ls="", marker="o", ms=5, color=WORK,
+                  markerfacecolor="white", clip_on=False, zorder=3)  # fmt: skip
+        parts.append(f"{len(readings)} readings, at most {max(number for _, number in readings):g}")
     axes.set_xlim(0)
     axes.set_ylim(0, 1.12 * max(counts.max() for _, counts in lines.values()))
     few_ticks(axes.xaxis)

@@ -1,8 +1,13 @@
-"""The lab's own broker: a real Valkey server on a free port of 127.0.0.1."""
+"""The lab's own broker: a real Valkey server on a free port of 127.0.0.1.
+
+Other users of the machine reach that port, too; they do not know the broker's password.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,8 +24,12 @@ class Valkey:
         self.port = free_port()
         self._folder = folder
         self._programs = programs
-        self._command = server_command(valkey_server(), self.port, folder)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._password = secrets.token_hex(16)
+        # A command is seen by all users of the machine, a file of ours by none but us.
+        self._secret = folder / "secret.conf"
+        server, *options = server_command(valkey_server(), self.port, folder)
+        self._command = [server, str(self._secret), *options]
+        self.url = f"redis://:{self._password}@127.0.0.1:{self.port}/0"
         self._program = self._start()
 
     def restart(self) -> None:
@@ -35,12 +44,18 @@ class Valkey:
         self.restart()
 
     def _start(self) -> Program:
+        with open(self._secret, "w", opener=_for_us_alone) as secret:
+            secret.write(f"requirepass {self._password}\n")
         program = self._programs.start("broker", self._command, {})
         program.until(lambda: program.said("Ready to accept"), READY_WITHIN, "ready")
         return program
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._program, name)
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def valkey_server() -> str:

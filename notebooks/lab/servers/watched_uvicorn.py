@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,10 @@ DEFAULTS: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
 }
+
+# What the webhook service says at its start is for operators: with no handler at all, Python would
+# show its warnings in the notebook.
+logging.getLogger("uvicorn.webhook").addHandler(logging.NullHandler())
 
 
 class Server(uvicorn.Server):
