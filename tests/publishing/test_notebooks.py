@@ -18,6 +18,7 @@ from lab.publishing.notebooks import (
     is_generated,
     make,
     sign,
+    solve,
     sources,
     tags,
     text,
@@ -68,6 +69,20 @@ def test_a_solution_is_folded_below_its_exercise(notebooks: Path) -> None:
     last = read(notebooks / "01_do.ipynb").cells[-1].source
     assert "<details>" in last
     assert "assert x == 1" in last
+
+
+def test_a_folded_solution_is_moved_into_its_cell_unless_a_reader_has_answered(
+    notebooks: Path,
+) -> None:
+    build(notebooks)
+    for language in LANGUAGES:
+        path = folder(language, notebooks) / "01_do.ipynb"
+        last = solve(read(path), language).cells[-1]
+        assert (last.cell_type, last.source, tags(last)) == ("code", "assert x == 1", ["solution"])
+        answered = read(path)
+        answered.cells[-2].source = "mine = 1"
+        assert solve(answered, language).cells[-2:] == answered.cells[-2:]
+        assert answered.cells[-2].source == "mine = 1"
 
 
 def test_building_again_changes_nothing(notebooks: Path) -> None:

@@ -70,6 +70,37 @@ def test_every_page_opens_without_network_or_error(
     page.close()
 
 
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_accessibility_checker_finds_nothing(
+    browser: Any, report: Path, scheme: str, width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page()
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    found = {}
+    for path in pages(report):
+        page.goto(path.as_uri())
+        for one in axe.run(page).response["violations"]:
+            nodes = [node["html"][:100] for node in one["nodes"]]
+            found[path.parent.name, path.name, one["id"]] = nodes
+    page.close()
+    assert found == {}
+
+
+def test_an_exercise_shows_ticks_and_folds_its_solution(browser: Any, report: Path) -> None:
+    page = browser.new_page()
+    for language in LANGUAGES:
+        page.goto((report / language / f"{LESSONS[0]}.html").as_uri())
+        folds = page.locator("details.solution")
+        assert folds.count() == 3
+        assert not any(folds.evaluate_all("all => all.map(fold => fold.open)"))
+        assert "✓" in page.locator("main").inner_text()
+        assert "✗" not in page.locator("main").inner_text()
+    page.close()
+
+
 def test_code_folds_and_opens(browser: Any, report: Path) -> None:
     page = browser.new_page()
     page.goto((report / "en" / f"{LESSONS[0]}.html").as_uri())

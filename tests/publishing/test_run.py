@@ -127,20 +127,32 @@ def test_figures_say_what_they_show(report: tuple[Path, dict[str, str]]) -> None
 
 
 @pytest.mark.slow
-def test_the_first_page_opens_with_the_verdicts_and_shows_where_they_were_measured(
+def test_the_first_page_goes_from_a_figure_to_the_verdicts_and_tells_its_facts(
     report: tuple[Path, dict[str, str]],
 ) -> None:
     for name in ("index.html", "index.zh.html"):
         html = (report[0] / name).read_text(encoding="utf-8")
-        front, first, second = html.split("<li>")[:3]
+        front, first, second = html.split("<li><h2>")[:3]
         language = "zh" if "zh" in name else "en"
-        assert front.count(f'<a href="{language}/01_a.html">verdicts</a>') == 1
-        assert "<img" not in front
-        for lesson in (first, second):
-            assert lesson.count("<img alt=") == 1
-            assert "verdicts" not in lesson
+        assert html.count(f'<a href="{language}/01_a.html">verdicts</a>') == 1
+        assert html.rindex("verdicts</a>") > html.rindex("</ol>")
+        assert front.count("<img alt=") == 1
+        assert (first.count("<img alt="), second.count("<img alt=")) == (0, 1)
         for fact in ("Python 3.", "starlette", "anyio", "cores", "1.5–2.5 "):
             assert fact in html
+
+
+@pytest.mark.slow
+def test_figures_that_no_notebook_draws_are_shown_once_they_are_there(
+    report: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    index = report[0] / "index.html"
+    before = index.read_text(encoding="utf-8")
+    assert "<figure>" not in before
+    (tmp_path / "radar.svg").write_text("<svg/>", encoding="utf-8")
+    render(report[0], tmp_path)
+    assert index.read_text(encoding="utf-8").count("<figcaption>") == 1
+    render(report[0])
 
 
 def test_a_server_looks_as_it_did_and_carries_its_noise_floor(serving: Callable[..., Web]) -> None:

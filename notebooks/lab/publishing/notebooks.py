@@ -26,6 +26,10 @@ EXERCISE = Text("# Write your code here", "# 在这里写你的代码")
 ROOT = Path(__file__).parents[3]
 NOTEBOOKS = ROOT / "notebooks"
 
+FOLDED = re.compile(
+    r"<details>\n<summary>[^<]*</summary>\n\n```python\n(.*)\n```\n\n</details>", re.DOTALL
+)
+
 # Within Chinese, a line break of the source would be shown as a space.
 CJK_BREAK = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])")
 
@@ -138,6 +142,24 @@ def exercise(cell: Cell, language: str) -> Iterator[Cell]:
         f"<details>\n<summary>{SOLUTION.of(language)}</summary>\n\n"
         f"```python\n{cell.source}\n```\n\n</details>"
     )
+
+
+def solve(notebook: nbformat.NotebookNode, language: str) -> nbformat.NotebookNode:
+    """Move each folded solution of a built notebook into its cell, tagged `solution`.
+
+    A cell in which a reader has written an answer keeps it.
+    """
+    empty = EXERCISE.of(language)
+    cells: list[Cell] = []
+    for cell in notebook.cells:
+        folded = FOLDED.fullmatch(cell.source)
+        if folded and cells and (cells[-1].cell_type, cells[-1].source) == ("code", empty):
+            cells[-1].source = folded[1]
+            cells[-1].metadata["tags"] = ["solution"]
+        else:
+            cells.append(cell)
+    notebook.cells = cells
+    return notebook
 
 
 def tags(cell: Cell) -> list[str]:

@@ -1,7 +1,8 @@
 """Writes the pages of a report from executed notebooks; they need no network to be read.
 
-The same executed notebooks give the same bytes. The first page opens with the outputs of the cells
-tagged `key-figure`, the table of verdicts, and shows the first figure of each lesson.
+The same executed notebooks give the same bytes. The first page opens with one figure and three
+findings, shows the first figure of each lesson, and ends with the outputs of the cells tagged
+`key-figure`, the table of verdicts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,8 +25,9 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
 from ..languages import LANGUAGES, Text
-from .notebooks import tags
+from .notebooks import ROOT, SOLUTION, tags
 
+FIGURES = ROOT / "data" / "figures"
 TEMPLATES = Path(__file__).with_name("report_page")
 INDEX = Text("index.html", "index.zh.html")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -44,6 +47,9 @@ WORDS = {
     "all": Text("All lessons", "全部课程"),
     "name": Text("English", "中文"),
     "code": Text("code", "代码"),
+    "solution": SOLUTION,
+    "top": Text("The report", "报告"),
+    "around": Text("Lessons before and after", "前后课程"),
     "failed": Text("Did not run to the end: ", "没有运行到底："),
     "facts": Text(
         "Run on {date} with {versions} on {machine}{floor}.",
@@ -52,10 +58,48 @@ WORDS = {
     "floor": Text("; noise floor {floor} ms (p50)", "；底噪 {floor} 毫秒（p50）"),
 }
 
+FINDINGS = (
+    (
+        "01_answer_first",
+        Text(
+            "The caller has its 202 before the work is done. A 202 promises nothing: if the "
+            "process dies, the work is gone.",
+            "任务还没做完，调用方就拿到了 202。202 什么也没保证：进程一旦崩溃，任务就丢了。",
+        ),
+    ),
+    (
+        "05_when_a_task_fails",
+        Text(
+            "Tasks of one response run one after another. When one fails, those "
+            "behind it never run.",
+            "同一响应的任务串行执行，一个接一个。前一个出错，排在后面的就不再运行。",
+        ),
+    ),
+    (
+        "06_stop_the_server",
+        Text(
+            "On SIGTERM, uvicorn waits for background tasks, not for threads.",
+            "收到 SIGTERM，uvicorn 会等后台任务做完，但不等线程。",
+        ),
+    ),
+)
+
+# Figures of the first page that are shown once they are drawn.
+EXTRA_FIGURES = {
+    "fates": Text(
+        "The same work on several servers: what finishes, and what is lost.",
+        "同样的任务放到几种服务器上：哪些做完，哪些丢失。",
+    ),
+    "radar": Text(
+        "Which statements hold with which versions.",
+        "哪些说法在哪些版本下成立。",
+    ),
+}
+
 PAGES = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, undefined=StrictUndefined
 )
-PAGES.globals.update(words=WORDS, index=INDEX)
+PAGES.globals.update(words=WORDS, index=INDEX, findings=FINDINGS)
 NOTEBOOK: Any = HTMLExporter(  # type: ignore[no-untyped-call]
     template_name=TEMPLATES.name,
     template_file="notebook.html.j2",
@@ -117,7 +161,7 @@ class Lesson:
     @property
     def body(self) -> str:
         """The cells, as HTML."""
-        resources = {"code": WORDS["code"].of(self.language)}
+        resources = {word: WORDS[word].of(self.language) for word in ("code", "solution")}
         body, _ = NOTEBOOK.from_notebook_node(self.notebook, resources=resources)
         return FOLDER.sub("", body)
 
@@ -150,9 +194,20 @@ def shown(cells: Iterable[Any]) -> Iterator[str]:
     return (one["text/html"] for one in data if "text/html" in one)
 
 
-def render(to: Path) -> list[Path]:
+def extra_figures(figures: Path) -> list[tuple[str, Text]]:
+    """Those of EXTRA_FIGURES that a folder has, as addresses that hold the figure, and captions."""
+    found = ((figures / f"{name}.svg", caption) for name, caption in EXTRA_FIGURES.items())
+    return [
+        ("data:image/svg+xml;base64," + b64encode(path.read_bytes()).decode(), caption)
+        for path, caption in found
+        if path.exists()
+    ]
+
+
+def render(to: Path, figures: Path = FIGURES) -> list[Path]:
     """Write the pages of the notebooks that stand in `to`/executed; return them.
 
+    figures: where the first page's figures that no notebook draws are looked for.
     Raises FileNotFoundError when no run has left any.
     """
     facts = json.loads((to / "executed" / "run.json").read_text(encoding="utf-8"))
@@ -178,7 +233,7 @@ def render(to: Path) -> list[Path]:
             )  # fmt: skip
         written[INDEX.of(language)] = PAGES.get_template("index.html.j2").render(
             language=language, other=other, lessons=lessons, facts=facts,
-            floor=noise_floor(lessons),
+            floor=noise_floor(lessons), extra_figures=extra_figures(figures),
             relinked=partial(relinked, page=INDEX.of(language), pages=pages),
         )  # fmt: skip
     for stale in (path for language in LANGUAGES for path in (to / language).glob("*.html")):

@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 from ..languages import LANGUAGES
 from ..versions import versions
-from .notebooks import NOTEBOOKS, folder
+from .notebooks import NOTEBOOKS, folder, solve
 
 CELL_TIMEOUT = 120
 # Without this the kernel warns, at every start, of a connection that never leaves the machine.
@@ -69,6 +69,8 @@ def last(begun: list[str]) -> str:
 def run(to: Path, notebooks: Path = NOTEBOOKS, say: Say = print) -> dict[str, str]:
     """Run every notebook of every language into `to`/executed; return the problems by notebook.
 
+    Its solutions are run where a reader has left the exercise empty.
+
     say: is given a line for each. Each is kept as soon as it is over: what an interrupted run has
     done can be rendered.
     """
@@ -86,7 +88,7 @@ def run(to: Path, notebooks: Path = NOTEBOOKS, say: Say = print) -> dict[str, st
         say(f"{number} of {len(todo)}: {language}/{path.name}")
         try:
             notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-            problem = execute(notebook, path.parent)
+            problem = execute(solve(notebook, language), path.parent)
         except (ValueError, nbformat.ValidationError) as error:
             notebook = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
             problem = f"not a notebook: {error}"
