@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
 
+from .problems import problems
 from .tables import moment, table
 from .waiting import Until, until
 
@@ -100,6 +101,21 @@ class Task:
         return f"{self.name}{self.of_parent} ({self.state}{place}{since})"
 
 
+@dataclass(slots=True)
+class Held:
+    """A time in which the event loop of a server could run nothing else.
+
+    began, ended: seconds on `time.perf_counter`, as `Trace.sent`; ended is None while it goes on.
+    place: the file and line that had the loop, or the interpreter; "" when many short turns did.
+    thread: the name of the thread that had the interpreter; "" when it was the loop's own.
+    """
+
+    began: float
+    ended: float | None = None
+    place: str = ""
+    thread: str = ""
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Trace:
     """One request's life: the answer, and the work that went on behind it.
@@ -110,6 +126,7 @@ class Trace:
     `time.perf_counter`; for other clients' requests, when it was received.
     method, path: as the app was asked. status, headers, body: as the client read them, the body up
     to 64 KiB; of other clients' requests the status alone.
+    process: the number of the process that received it, where that is not the notebook's.
     received: the app was called with it, before it read a byte of the body; by the server.
     responded: the app hands the end of its response to the server; after `received`, and
     before the client can have it all.
@@ -121,6 +138,7 @@ class Trace:
     ending: what told the server to end while this request was open, and when: (name, moment).
     floor: the noise floor of the client that sent it.
     unseen: why some of its stamps may be missing, where that is so.
+    held: when its server's event loop was held, where that is watched.
     """
 
     id: str
@@ -130,6 +148,7 @@ class Trace:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    process: int | None = None
     received: float | None = None
     responded: float | None = None
     returned: float | None = None
@@ -142,6 +161,7 @@ class Trace:
     ending: tuple[tuple[str, float], ...] = ()
     floor: Floor | None = None
     unseen: str | None = None
+    held: tuple[Held, ...] = ()
     _until: Until = field(default=until, compare=False, repr=False)
 
     @property
@@ -159,6 +179,8 @@ class Trace:
         if self.unseen is not None:
             return True
         over = self.returned is not None or self.gone is not None
+        if self.held and any(each.ended is None for each in self.held):
+            return False  # what has the loop is told when it lets go
         return over and not any(task.open for task in self.tasks)
 
     @property
@@ -174,6 +196,17 @@ class Trace:
             and (task.finished is None or (left is not None and task.finished > left))
             for task in self.tasks
         )
+
+    @property
+    def answered_first(self) -> bool:
+        """Whether all of the answer was handed over before any work began, by the server."""
+        began = self.started
+        return self.responded is not None and (began is None or self.responded < began)
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what went wrong behind this request, a sentence each."""
+        return problems(self)
 
     @property
     def started(self) -> float | None:
@@ -268,6 +301,11 @@ class Traces(list[Trace]):
         """The tasks of all requests, one request after the other."""
         return [task for trace in self for task in trace.tasks]
 
+    @property
+    def problems(self) -> list[str]:
+        """Return what went wrong behind these requests, a sentence each with its request."""
+        return [f"{one.method} {one.path}: {told}" for one in self for told in one.problems]
+
     def frame(self) -> pd.DataFrame:
         """Return one row per request; all moments in seconds after sending."""
         import pandas as pd
@@ -344,5 +382,6 @@ def _revived(plain: dict[str, Any]) -> Trace:
             "tasks": tasks,
             "ending": tuple((what, at) for what, at in plain.get("ending", [])),
             "floor": plain["floor"] and Floor(*plain["floor"]),
+            "held": tuple(Held(**each) for each in plain.get("held", [])),
         }
     )
