@@ -12,6 +12,7 @@ import uvicorn
 from ..observer.asgi import App, OpenPage, Receive, Scope, Send, Watched
 from ..observer.pages import PROBE
 from ..observer.transport import Reporter
+from ..observer.watch import Tell
 
 DEFAULTS: dict[str, Any] = {
     # A socket bound by hand, without its protocol given, would add 40 ms to every answer.
@@ -57,8 +58,9 @@ class Server(uvicorn.Server):
         reporter: Reporter,
         settings: dict[str, Any],
         on_ready: Callable[[str], None],
+        held: Tell | None = None,
     ) -> None:
-        self.probed = Probed(Watched(app, open_page, reporter))
+        self.probed = Probed(Watched(app, open_page, reporter, held))
         self.reporter = reporter
         self._on_ready = on_ready
         settings = {"host": loopback(), **DEFAULTS, **settings}

@@ -130,18 +130,24 @@ def _let_go(server: InThread | InOwnProcess, client: httpx.Client) -> None:
 
 
 def serve(
-    app: App | str, *, on: Literal["thread", "kernel", "process"] = "thread", **settings: Any
+    app: App | str,
+    *,
+    on: Literal["thread", "kernel", "process"] = "thread",
+    watch_loop: bool = False,
+    **settings: Any,
 ) -> Web:
     """Serve an ASGI app on a free port of 127.0.0.1 and watch what it does.
 
     app: the app, or where to import it from ("server:app").
     on: "thread" (of this process, with its own event loop); "process" (its own, so that neither
     the notebook's work nor the client's disturbs it); "kernel" (the notebook's own event loop).
+    watch_loop: whether to tell what holds the event loop for 0.1 s or longer, and at which line:
+    in `Trace.held` and `Trace.problems`.
     settings: uvicorn's own, such as `timeout_graceful_shutdown`.
     Raises RuntimeError when the app does not start, TypeError when it cannot travel to a process.
     """
     if on not in PLACES:
         raise ValueError(f"on={on!r}: a server runs on {', '.join(map(repr, PLACES))}")
     ledger = Ledger()
-    server = PLACES[on](app, ledger, settings)
+    server = PLACES[on](app, ledger, settings, watch_loop)
     return Web(server, ledger)

@@ -14,13 +14,13 @@ def problems(trace: Trace) -> list[str]:
     """Return what went wrong behind a request, a sentence each; nothing when all went well."""
     told = [f"the connection broke: {trace.error}"] if trace.broken is not None else []
     told += [sentence for task in trace.tasks for sentence in _of_task(trace, task)]
-    told += [_of_held(held) for held in trace.held if seconds(held) >= SHORTEST_HOLD]
+    told += [_of_held(held) for held in trace.held if suffered(trace, held) >= SHORTEST_HOLD]
     return told + ([f"stamps may be missing: {trace.unseen}"] if trace.unseen else [])
 
 
-def seconds(held: Held) -> float:
-    """Return for how long the loop was held; 0.0 while it is not known."""
-    return 0.0 if held.ended is None else held.ended - held.began
+def suffered(trace: Trace, held: Held) -> float:
+    """Return for how long of its life the loop was held; 0.0 while that is not known."""
+    return 0.0 if held.ended is None else held.ended - max(held.began, trace.sent)
 
 
 def _of_task(trace: Trace, task: Task) -> list[str]:
@@ -49,12 +49,10 @@ def _began_too_soon(trace: Trace, task: Task) -> bool:
 
 
 def _of_held(held: Held) -> str:
-    took = f"{seconds(held):.1f} s"
+    took = f"{(held.ended or held.began) - held.began:.1f} s"
     if held.thread:
-        return (
-            f"the event loop waited {took} for the interpreter, which {held.thread} at "
-            f"{held.place} had"
-        )
+        who = f"{held.thread} at {held.place}" if held.place else held.thread
+        return f"the event loop waited {took} for the interpreter, which {who} had"
     if held.place:
         return f"the event loop was held for {took} at {held.place}"
     return f"the event loop was held for {took} by many short turns"
