@@ -92,7 +92,7 @@ def caught(test: Callable[[FastAPI, Mistake], bool]) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "told"),
     [
-        ("README.md", r"the answer find (\d+), .* effects\s+find (\d+)"),
+        ("README.md", r"look at the answer\s+find (\d+), tests .* effects find (\d+)"),
         ("notebooks/zh/README.md", r"只看响应的测试找到 (\d+) 个，.*副作用的找到 (\d+) 个"),
     ],
 )
@@ -100,3 +100,83 @@ def test_what_tests_without_it_find_is_as_the_readme_says(page: str, told: str) 
     found = re.search(told, (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     assert found.groups() == (str(len(caught(by_status))), str(len(caught(by_effects))))
+
+
+TEST = """
+    from fastapi import BackgroundTasks, FastAPI
+
+    app = FastAPI()
+
+    def mail():
+        raise ConnectionError("no mail server")
+
+    def index():
+        pass
+
+    @app.post("/orders", status_code=202)
+    async def order(tasks: BackgroundTasks):
+        tasks.add_task(mail)
+        tasks.add_task(index)
+
+    @app.get("/")
+    async def home(tasks: BackgroundTasks):
+        tasks.add_task(index)
+"""
+
+
+def test_a_failing_test_shows_each_problem_in_a_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        TEST
+        + """
+    def test_order(watched):
+        trace = watched(app).post("/orders").wait()
+        assert trace.answered_first and not trace.problems
+    """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:logging")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*Problems of what was watched*",
+            "POST /orders: mail failed: ConnectionError: no mail server",
+            "POST /orders: index never ran",
+        ]
+    )
+
+
+def test_several_apps_in_one_test_and_all_end_with_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        TEST
+        + """
+    import threading
+
+    def test_both(watched):
+        one, two = watched(app), watched(f"{__name__}:app", on="process")
+        for web in (one, two):
+            trace = web.get("/").wait()
+            assert trace.answered_first and not trace.problems
+            assert web.traces.problems == []
+
+    def test_nothing_is_left():
+        for thread in threading.enumerate():
+            if thread.name.startswith("lab "):
+                thread.join(10)
+                assert not thread.is_alive()
+    """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+def test_tests_without_it_load_nothing_of_the_lab_but_the_plugin(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+    import sys
+
+    def test_plain():
+        loaded = {name for name in sys.modules if name.startswith(("lab", "httpx", "uvicorn"))}
+        assert loaded == {"lab", "lab.pytest_plugin"}
+    """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)

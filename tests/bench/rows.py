@@ -14,6 +14,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
+import psutil
 import uvicorn
 
 import server
@@ -22,7 +23,7 @@ from lab.figures import draw_scatter, draw_timeline
 from lab.observer.asgi import Watched
 from lab.observer.hooks import hooked
 from lab.servers.watched_uvicorn import DEFAULTS
-from lab.servers.web import serve
+from lab.servers.web import Web, serve
 from lab.traces import Ledger, Trace, Traces
 from webhooks.work import logger
 
@@ -36,13 +37,14 @@ from .spans import spans
 LOAD = """
 import json, socket, sys, time
 port, number, request = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode("latin-1")
+end = sys.argv[4].encode()
 wire = socket.create_connection(("127.0.0.1", port))
 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 begin = time.perf_counter()
 for _ in range(number):
     wire.sendall(request)
     answer = b""
-    while not answer.endswith(b"}"):
+    while not answer.endswith(end):
         answer += wire.recv(65536)
 print(time.perf_counter() - begin)
 """
@@ -129,7 +131,7 @@ def throughput(size: float) -> Iterator[Row]:
     number = max(20, int(1000 * size))
 
     def load(port: int) -> float:
-        command = [sys.executable, "-c", LOAD, str(port), str(number), request]
+        command = [sys.executable, "-c", LOAD, str(port), str(number), request, "}"]
         return number / float(subprocess.run(command, capture_output=True, check=True).stdout)
 
     ratios = []
@@ -138,6 +140,32 @@ def throughput(size: float) -> Iterator[Row]:
         for _ in range(max(2, int(14 * size))):
             ratios.append(load(port) / load(plain))
     yield Row("throughput, watched / unwatched", statistics.median(ratios), 0.95, at_most=False)
+
+
+def loop_watch(size: float) -> Iterator[Row]:
+    """What the watch on the loop takes: of a core while nothing happens, and of the throughput."""
+    app = "tests.bench.apps:two"
+    request = "POST /two HTTP/1.1\r\nhost: lab\r\ncontent-length: 0\r\n\r\n"
+    number = max(20, int(1000 * size))
+
+    def load(web: Web) -> float:
+        port = web.url.rpartition(":")[2]
+        command = [sys.executable, "-c", LOAD, port, str(number), request, "null"]
+        return number / float(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    with serve(app, on="process") as bare, serve(app, on="process", watch_loop=True) as watched:
+        idle = []
+        for web in (bare, watched):
+            web.post("/two").wait()
+            process, begin = psutil.Process(web.pid), perf_counter()
+            before = process.cpu_times()
+            time.sleep(max(0.5, 10 * size))
+            after = process.cpu_times()
+            spent = after.user + after.system - before.user - before.system
+            idle.append(spent / (perf_counter() - begin) * 100)
+        ratios = [load(watched) / load(bare) for _ in range(max(2, int(14 * size)))]
+    yield Row("watch on the loop, idle, of a core", max(0.01, idle[1] - idle[0]), 1, unit="%")
+    yield Row("watch on the loop, throughput", statistics.median(ratios), 0.95, at_most=False)
 
 
 class unwatched:
@@ -235,6 +263,7 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
         moments,
         observer,
         throughput,
+        loop_watch,
         outside,
         spans,
         memory,

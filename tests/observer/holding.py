@@ -26,8 +26,8 @@ async def sleep(request: Request) -> Response:
 
 
 async def compute(request: Request) -> Response:
-    begin = perf_counter()
-    any(perf_counter() > begin + 0.3 for _ in iter(int, 1))  # line: compute
+    begin, end = perf_counter(), time.thread_time() + 0.3
+    any(time.thread_time() > end for _ in iter(int, 1))  # line: compute
     return JSONResponse([begin, perf_counter()])
 
 

@@ -142,7 +142,7 @@ def serve(
     on: "thread" (of this process, with its own event loop); "process" (its own, so that neither
     the notebook's work nor the client's disturbs it); "kernel" (the notebook's own event loop).
     watch_loop: whether to tell what holds the event loop for 0.1 s or longer, and at which line:
-    in `Trace.held` and `Trace.problems`.
+    in `Trace.held` and `Trace.problems`. Of asyncio's own loops alone, not of uvloop's.
     settings: uvicorn's own, such as `timeout_graceful_shutdown`.
     Raises RuntimeError when the app does not start, TypeError when it cannot travel to a process.
     """
