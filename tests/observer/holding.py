@@ -56,21 +56,20 @@ async def late() -> None:
     time.sleep(0.3)  # noqa: ASYNC251 # line: late
 
 
-def doze() -> None:
-    time.sleep(0.002)
-
-
-def drowse() -> None:
-    time.sleep(0.002)
-
-
-def slumber() -> None:
-    time.sleep(0.002)
+SHORT = [
+    lambda: time.sleep(0.002),
+    lambda: time.sleep(0.002),
+    lambda: time.sleep(0.002),
+    lambda: time.sleep(0.002),
+    lambda: time.sleep(0.002),
+    lambda: time.sleep(0.002),
+    lambda: time.sleep(0.002),
+]
 
 
 async def turns(request: Request) -> Response:
-    for _ in range(70):
-        for each in (doze, drowse, slumber):
+    for _ in range(30):
+        for each in SHORT:
             asyncio.get_running_loop().call_soon(each)
     await asyncio.sleep(0)
     return Response()

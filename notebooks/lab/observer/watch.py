@@ -14,12 +14,12 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from time import perf_counter, process_time
 from types import CodeType, FrameType
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from .handing import by_file
 
@@ -29,6 +29,7 @@ USUAL_EVERY = 0.5
 SAMPLES, TURNS = 500, 20
 ANOTHER = "another thread"
 
+T = TypeVar("T")
 # When the loop began to be held and when it was free again; the place that held it, and the thread.
 Tell = Callable[[float, Optional[float], str, str], None]
 
@@ -78,6 +79,13 @@ class Line(NamedTuple):
     rank: int
 
 
+class Sample(NamedTuple):
+    """What the loop was at. seconds: the time it stands for, since the look before it."""
+
+    lines: list[Line]
+    seconds: float
+
+
 class Sleep(NamedTuple):
     """How a sleep of the watch was overrun.
 
@@ -97,11 +105,11 @@ class Turn:
     kept_waiting: for how long the loop's thread had waited for a processor before it.
     """
 
-    def __init__(self, began: float, seen: list[Line], kept_waiting: float) -> None:
+    def __init__(self, began: float, sample: Sample, kept_waiting: float) -> None:
         self.began = began
         self.ended: float | None = None
         self.told = False
-        self.samples = [seen]
+        self.samples = [sample]
         self.kept_waiting = kept_waiting
         self.stopped = 0.0
 
@@ -116,6 +124,7 @@ class Watch:
         self._over = False
         self._turn: Turn | None = None
         self._seen: deque[Turn] = deque()
+        self._looked = 0.0
         self._told = 0.0  # when the turn began that was told last
         self._kept_waiting = times_of(self._number)[1]
         self._usual: tuple[float, dict[int, float]] = 0.0, {}
@@ -157,7 +166,8 @@ class Watch:
         frame = sys._current_frames().get(self._thread)
         if frame is None or frame.f_code.co_name in ("select", "_poll"):  # it waits for its next
             return
-        turn = Turn(began, lines(frame), self._kept_waiting)
+        since, self._looked = max(began, self._looked), perf_counter()
+        turn = Turn(began, Sample(lines(frame), self._looked - since), self._kept_waiting)
         if self._told != began and perf_counter() - began > LATE:
             self._told, turn.told = began, True
             self._tell(began, None, place_of(turn.samples), "")
@@ -231,7 +241,7 @@ class Watch:
 
     def _who(self, turn: Turn) -> tuple[str, str]:
         """The place that holds the loop, and the thread if it is not the loop's own."""
-        own = any(line.rank == 0 for sample in turn.samples for line in sample)
+        own = any(line.rank == 0 for sample in turn.samples for line in sample.lines)
         ran = times_of(self._number)[0] - self._usual[1].get(self._number, 0.0)
         if not own and self._usual[1] and ran < (perf_counter() - turn.began) / 4:
             return self._busiest(self._others())
@@ -253,7 +263,7 @@ class Watch:
             rank = min(line.rank for line in seen)
             # One that has just ended had the interpreter, or it could not have.
             ran = now.get(number, inf) - self._usual[1].get(number, 0.0)
-            found.append((ran, -rank, place_of([seen]), name))
+            found.append((ran, -rank, place_of([Sample(seen, 1.0)]), name))
         return max(found)[2:]
 
     def _learn_what_is_usual(self) -> None:
@@ -279,20 +289,31 @@ def lines(frame: FrameType | None) -> list[Line]:
     return found[::-1]
 
 
-def place_of(samples: list[list[Line]]) -> str:
-    """The innermost line in which half of the samples agree: the reader's, if it is in any."""
-    rank = min((line.rank for sample in samples for line in sample), default=0)
-    left = [[line for line in sample if line.rank == rank] for sample in samples]
-    place = ""
-    for depth in range(max(map(len, left), default=0)):
-        left = [sample for sample in left if len(sample) > depth]
-        code, count = Counter(sample[depth].code for sample in left).most_common(1)[0]
-        if count * 2 < len(samples):
+def place_of(samples: list[Sample]) -> str:
+    """The innermost line that ran for most of the time: the reader's, if any is; "" for none."""
+    rank = min((line.rank for sample in samples for line in sample.lines), default=0)
+    left = [
+        Sample([line for line in sample.lines if line.rank == rank], sample.seconds)
+        for sample in samples
+    ]
+    half, place = sum(sample.seconds for sample in samples) / 2, ""
+    for depth in range(max((len(sample.lines) for sample in left), default=0)):
+        left = [sample for sample in left if len(sample.lines) > depth]
+        code, seconds = longest((sample.lines[depth].code, sample.seconds) for sample in left)
+        if seconds <= half:
             break
-        left = [sample for sample in left if sample[depth].code is code]
-        number = Counter(sample[depth].number for sample in left).most_common(1)[0][0]
+        left = [sample for sample in left if sample.lines[depth].code is code]
+        number, _ = longest((sample.lines[depth].number, sample.seconds) for sample in left)
         place = f"{shown(code.co_filename)}:{number}"
     return place
+
+
+def longest(times: Iterable[tuple[T, float]]) -> tuple[T, float]:
+    """What has most of the seconds that are told of it, and how many."""
+    total: dict[T, float] = {}
+    for what, seconds in times:
+        total[what] = total.get(what, 0.0) + seconds
+    return max(total.items(), key=lambda each: each[1])
 
 
 @functools.lru_cache(maxsize=1000)
