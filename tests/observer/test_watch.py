@@ -191,3 +191,25 @@ def test_it_watches_in_every_cpython(version: str, tmp_path: Path) -> None:
     )
     number = ELSEWHERE.splitlines().index("    time.sleep(0.3)") + 1
     assert (done.stdout, done.stderr) == (f"orders.py:{number} \n", "")
+
+
+def sample(seconds: float, *ran: tuple[Callable[..., Any], int, int]) -> watch.Sample:
+    return watch.Sample(
+        [watch.Line(func.__code__, number, rank) for func, number, rank in ran], seconds
+    )
+
+
+OUTER = (serve, 10, 0)
+PACKAGE = (subprocess.run, 5, 1)
+
+
+def test_the_line_is_that_which_ran_for_most_of_the_time() -> None:
+    inner, other = (sample, 20, 0), (until, 30, 0)
+    assert watch.place_of([sample(1, OUTER, inner, PACKAGE)]).endswith("test_watch.py:20")
+    assert watch.place_of([sample(0.9, OUTER, inner), sample(0.2, OUTER)]).endswith(":20")
+    # It called now this, now that.
+    assert watch.place_of([sample(1, OUTER, inner), sample(1, OUTER, other)]).endswith("web.py:10")
+    assert watch.place_of([sample(1, inner), sample(1, other)]) == ""
+    assert watch.place_of([sample(1, PACKAGE)]).endswith("subprocess.py:5")
+    assert watch.place_of([sample(1, PACKAGE), sample(1, OUTER)]) == ""
+    assert watch.place_of([]) == ""
