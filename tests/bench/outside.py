@@ -6,16 +6,20 @@ import shlex
 import shutil
 import statistics
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import httpx
+import psutil
 
 from lab import serve
 from lab.radar.environments import NotInstalled, programs
 from lab.radar.sets import SERVERS
 from lab.servers.addresses import free_port
+from lab.servers.web import Web
 
 from ..places import served
 from ..waiting import until
@@ -72,6 +76,28 @@ def command(size: float) -> Iterator[Row]:
     given = server.started(found)
     with bare(given) as plain, serve("one:app", command=given, cwd=ELSEWHERE) as web:
         yield from compared("gunicorn", f"{plain}/one", f"{web.url}/one", 0.80, size)
+
+
+def loop_watch(size: float) -> Iterator[Row]:
+    """What the watch on the loop takes: of a core while nothing happens, and of the throughput."""
+    if WRK is None:
+        return
+    with serve(APP, on="process") as plain, serve(APP, on="process", watch_loop=True) as watched:
+        idle = [of_a_core(web, max(0.5, 10 * size)) for web in (plain, watched)]
+        yield Row("watch on the loop, idle, of a core", max(0.01, idle[1] - idle[0]), 1, unit="%")
+        urls = (f"{web.url}/one" for web in (plain, watched))
+        yield from compared("watch on the loop", *urls, 0.95, size)
+
+
+def of_a_core(web: Web, seconds: float) -> float:
+    """How much of a core, in percent, a server's process takes while nothing happens."""
+    web.get("/one").wait()
+    process = psutil.Process(web.pid)
+    before, begin = process.cpu_times(), perf_counter()
+    time.sleep(seconds)
+    after = process.cpu_times()
+    spent = after.user + after.system - before.user - before.system
+    return spent / (perf_counter() - begin) * 100
 
 
 @contextlib.contextmanager

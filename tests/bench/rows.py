@@ -22,7 +22,7 @@ from webhooks.work import logger
 
 from .apps import empty, two
 from .moments import moments
-from .outside import bursts, command, outside
+from .outside import bursts, command, loop_watch, outside
 from .queue_rows import accepting, starting, working
 from .row import Row
 from .spans import spans
@@ -177,6 +177,7 @@ ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
         observer,
         outside,
         command,
+        loop_watch,
         bursts,
         spans,
         memory,

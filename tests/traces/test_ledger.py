@@ -11,6 +11,7 @@ import pytest
 from lab.servers.collector import Collector
 from lab.traces import Task, Trace, Traces, until
 from lab.traces.ledger import Ledger, Page
+from lab.traces.model import Held
 
 
 def page_of(ledger: Ledger, sent: float = 0.0) -> tuple[Trace, Page]:
@@ -292,3 +293,44 @@ def test_each_process_ends_with_its_own_requests() -> None:
     assert one.ending == (("SIGKILL", 3.0), ("exit", 4.0))
     assert other.ending == (("exit", 5.0),)
     assert [task.state for task in ledger.traces.tasks] == ["lost", "lost"]
+
+
+def sent(ledger: Ledger, id: str, at: float, process: int | None = None) -> Trace:
+    trace = ledger.open(Trace(id, at))
+    ledger.open_page(id, at, "POST", "/x", process)
+    return trace
+
+
+def test_whoever_is_open_while_the_loop_is_held_knows_of_it() -> None:
+    ledger = Ledger()
+    before, during = sent(ledger, "1", 1.0), sent(ledger, "2", 2.0)
+    ledger.page("1").returned(1.5)  # type: ignore[union-attr]
+    waits = ledger.open(Trace("3", 2.2))
+    ledger.enter("*", "held", 2.0, None, "a.py:1", "")
+    ledger.page("2").returned(2.5)  # type: ignore[union-attr]
+    assert not during.settled
+    ledger.open_page("3", 2.5, "POST", "/x")
+    ledger.enter("*", "held", 2.0, 2.5, "a.py:2", "")
+    later, late = sent(ledger, "4", 2.6), ledger.open(Trace("5", 2.4))
+    ledger.open_page("5", 2.6, "POST", "/x")
+    told = [Held(2.0, 2.5, "a.py:2")]
+    assert [[*each.held] for each in (before, during, waits, later, late)] == [
+        [], told, told, [], told,
+    ]  # fmt: skip
+    assert during.settled
+
+
+def test_a_loop_that_is_held_in_one_process_does_not_concern_another() -> None:
+    ledger = Ledger()
+    one, two = sent(ledger, "1", 1.0, process=11), sent(ledger, "2", 1.0, process=12)
+    ledger.held(1.0, 1.5, "a.py:1", "", process=11)
+    assert (len(one.held), len(two.held)) == (1, 0)
+
+
+def test_a_loop_is_free_when_its_server_has_ended() -> None:
+    ledger = Ledger()
+    trace = sent(ledger, "1", 1.0)
+    ledger.held(1.0, None, "a.py:1", "")
+    ledger.close(3.0)
+    assert trace.settled
+    assert trace.held == (Held(1.0, 3.0, "a.py:1"),)

@@ -13,6 +13,7 @@ from .names import plain
 from .pages import TRACE_HEADER, Page
 from .requests import Request, current, new_key
 from .transport import Reporter
+from .watch import Tell, watch_loop
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,14 +26,26 @@ _TRACE_HEADER = TRACE_HEADER.encode()
 
 
 class Watched:
-    """An ASGI app that behaves as the one it wraps, and has each request stamped."""
+    """An ASGI app that behaves as the one it wraps, and has each request stamped.
 
-    def __init__(self, app: App, open_page: OpenPage, reporter: Reporter | None = None) -> None:
+    held: learns for how long its event loop is held, and by what; None to leave the loop alone.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        open_page: OpenPage,
+        reporter: Reporter | None = None,
+        held: Tell | None = None,
+    ) -> None:
         self.app = app
         self.open_page = open_page
         self.reporter = reporter
+        self.held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.held is not None:
+            watch_loop(self.held)
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -25,11 +25,11 @@ from .transport import Reporter
 _for_good = contextlib.ExitStack()
 
 
-def watched(name: str, folder: str) -> Probed:
+def watched(name: str, folder: str, watch_loop: bool) -> Probed:
     """The app of an import string, watched from now on until the process ends.
 
     name: the app's, such as "shop.main:app" or "shop.main:create_app()". folder: where the stamps
-    go. Raises what the import raises.
+    go. watch_loop: whether to tell what holds the event loop. Raises what the import raises.
     """
     report = Reporter(folder)
     python = f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}"
@@ -40,9 +40,9 @@ def watched(name: str, folder: str) -> Probed:
         report.control("failed", os.getpid(), f"{describe(error)}{_place(error)}")
         raise
     _for_good.enter_context(hooked())
-    return Probed(
-        Watched(app, report.open_page, report), os.path.basename(folder), partial(_tell, report)
-    )
+    held = report.held if watch_loop else None
+    seen = Watched(app, report.open_page, report, held)
+    return Probed(seen, os.path.basename(folder), partial(_tell, report))
 
 
 def imported(name: str) -> App:

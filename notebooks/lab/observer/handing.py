@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from typing import Optional
 
 PASSES_ON = {"anyio", "celery"}
 """Packages whose functions start work on behalf of whoever calls them, as asyncio's do."""
@@ -19,24 +20,29 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 _own: set[str] = set()
-_by_file: dict[str, bool | None] = {}
+
+
+class _ByFile(dict[str, Optional[bool]]):
+    def __missing__(self, file: str) -> bool | None:
+        answer = self[file] = _readers(file)
+        return answer
+
+
+by_file = _ByFile()
+"""Whether a file is the reader's; None for one that only passes work on."""
 
 
 def count_as_readers(module: str) -> None:
     """Count the package of a module, the app's, as the reader's wherever it is installed."""
     _own.add(module.partition(".")[0])
-    _by_file.clear()
+    by_file.clear()
 
 
 def handed_over_by_reader() -> bool:
     """Whether the call that a hook has taken comes from the reader's own code."""
     frame = sys._getframe(2)
     while frame is not None:
-        file = frame.f_code.co_filename
-        try:
-            answer = _by_file[file]
-        except KeyError:
-            answer = _by_file[file] = _readers(file)
+        answer = by_file[frame.f_code.co_filename]
         if answer is not None:
             return answer
         frame = frame.f_back  # type: ignore[assignment]
@@ -44,7 +50,6 @@ def handed_over_by_reader() -> bool:
 
 
 def _readers(file: str) -> bool | None:
-    """Whether a file is the reader's; None for one that only passes work on."""
     if file.startswith(_HERE):
         return None
     for folder in _INSTALLED:

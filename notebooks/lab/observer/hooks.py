@@ -30,6 +30,7 @@ from .loops import hook_loops, unhook_loops
 from .names import describe, module_of, name_of, told
 from .pages import TICKET, Page
 from .requests import Request, current
+from .watch import unwatch_loops
 from .work import InProcess, on_behalf_of, stamped, this_thread
 
 Hook = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -300,6 +301,7 @@ def places() -> Iterator[tuple[Any, str, Hook]]:
 
 def _unhook() -> None:
     unhook_loops()
+    unwatch_loops()
     for (owner, name), original in _hooked.items():
         setattr(owner, name, original)
     _hooked.clear()

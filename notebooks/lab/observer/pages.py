@@ -10,6 +10,9 @@ TRACE_HEADER = "x-lab-trace"
 PROBE = "/.lab/probe"
 """The path that the lab's server answers with an empty 202, without a call of the app."""
 
+EVERY = "*"
+"""In the place of a request's id: the stamp concerns all requests of the process it comes from."""
+
 TICKET = "lab"
 """The header of a message in a queue that names the trace and the task of who has sent it."""
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
-from .pages import Page
+from .pages import EVERY, Page
 
 FIRST, FURTHER = 64 * 1024, 1024 * 1024  # bytes: many a pool's process has little to tell
 GLANCE = 4096
@@ -94,6 +94,10 @@ class Reporter:
         """Tell of a request that this process's server has received."""
         self(trace_id, "received", received, method, path, os.getpid())
         return DistantPage(self, trace_id)
+
+    def held(self, began: float, ended: float | None, place: str, thread: str) -> None:
+        """Tell that the loop of this process is held, or what has held it."""
+        self(EVERY, "held", began, ended, place, thread, os.getpid())
 
     def __reduce__(self) -> tuple[Callable[[str], Reporter], tuple[str]]:
         return arrived, (self.folder,)

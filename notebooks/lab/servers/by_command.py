@@ -38,7 +38,10 @@ DOOR, OBSERVER = "_background_tasks_lab", "_background_tasks_lab_observer"
 # A package of its own: a pool's process finds the observer by it, and does not load the app.
 FILES = {
     OBSERVER: "__path__ = [{observer!r}]\n",
-    DOOR: f"from {OBSERVER}.door import watched\n\napp = watched({{app!r}}, {{folder!r}})\n",
+    DOOR: (
+        f"from {OBSERVER}.door import watched\n\n"
+        "app = watched({app!r}, {folder!r}, {watch_loop!r})\n"
+    ),
 }
 
 
@@ -54,6 +57,7 @@ class ByCommand:
         command: str,
         cwd: str | os.PathLike[str] | None,
         env: Mapping[str, str] | None,
+        watch_loop: bool,
     ) -> None:
         self.until = until
         self._ledger = ledger
@@ -71,7 +75,7 @@ class ByCommand:
         self.url = url_of(loopback(), port)
         self.collector = Collector(ledger.enter, ledger.miss_stamps, self._learn)
         folder = self.collector.reporter.folder
-        write_door(folder, app)
+        write_door(folder, app, watch_loop)
         self._programs = Programs(tempfile.mkdtemp(prefix="background-tasks-server-"))
         filled = [
             word.replace("{app}", f"{DOOR}:app").replace("{port}", str(port))
@@ -229,14 +233,15 @@ def checked(command: str) -> str:
     return command
 
 
-def write_door(folder: str, app: str) -> None:
+def write_door(folder: str, app: str, watch_loop: bool) -> None:
     """Write the modules by which a server finds the watched app."""
     import lab.observer
 
     observer = str(Path(lab.observer.__file__).parent)
+    told = {"app": app, "folder": folder, "observer": observer, "watch_loop": watch_loop}
     for name, text in FILES.items():
         path = Path(folder, f"{name}.py")
-        path.write_text(text.format(app=app, folder=folder, observer=observer), encoding="utf-8")
+        path.write_text(text.format(**told), encoding="utf-8")
 
 
 def with_path(folder: str, env: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..observer.transport import SILENT, Enter, Reporter, Segment
+from ..observer.watch import glance
 from ..traces.waiting import waited_for
 
 PREFIX = "background-tasks-lab-"
@@ -89,6 +90,7 @@ class Collector:
     def _read_on(self) -> None:
         tidied = time.monotonic()
         while not self._closing.is_set() or self._somebody_writes():
+            glance()
             self.read()
             if time.monotonic() > tidied + HOUSEKEEPING:
                 self._tidy()

@@ -32,13 +32,15 @@ class InOwnProcess:
 
     place = "process"
 
-    def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, app: App | str, ledger: Ledger, settings: dict[str, Any], watch_loop: bool = False
+    ) -> None:
         self.url = ""
         self.until = until
         self._ledger = ledger
         self._signals_taken = 0
         self._failure = ""
-        order = pack(app) | {"settings": settings, "path": sys.path}
+        order = pack(app) | {"settings": settings, "path": sys.path, "watch_loop": watch_loop}
         self.collector = Collector(ledger.enter, ledger.miss_stamps, self._learn)
         order["reporter"] = self.collector.reporter
         self._child = Child("lab.servers.process_main")

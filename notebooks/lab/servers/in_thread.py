@@ -26,7 +26,9 @@ class InThread:
     place = "thread"
     exit_code: int | None = None
 
-    def __init__(self, app: App | str, ledger: Ledger, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, app: App | str, ledger: Ledger, settings: dict[str, Any], watch_loop: bool = False
+    ) -> None:
         if isinstance(app, str):
             try:
                 app = imported(app)
@@ -38,8 +40,9 @@ class InThread:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self.collector = Collector(ledger.enter, ledger.miss_stamps)
+        held = ledger.held if watch_loop else None
         self._server = self._make(
-            app, ledger.open_page, self.collector.reporter, settings, self._up
+            app, ledger.open_page, self.collector.reporter, settings, self._up, held
         )
         self._start()
         if not self.url:

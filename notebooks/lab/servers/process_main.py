@@ -48,6 +48,7 @@ def main() -> None:
             report,
             order["settings"],
             lambda url: report.control("up", url),
+            report.held if order["watch_loop"] else None,
         )
     except Exception as error:
         report.control("failed", why_not(error))

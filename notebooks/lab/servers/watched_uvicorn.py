@@ -12,6 +12,7 @@ import uvicorn
 from ..observer.asgi import App, OpenPage, Watched
 from ..observer.probe import Probed
 from ..observer.transport import Reporter
+from ..observer.watch import Tell
 from .addresses import family_of, loopback, url_of
 
 DEFAULTS: dict[str, Any] = {
@@ -37,8 +38,9 @@ class Server(uvicorn.Server):
         reporter: Reporter,
         settings: dict[str, Any],
         on_ready: Callable[[str], None],
+        held: Tell | None = None,
     ) -> None:
-        self.probed = Probed(Watched(app, open_page, reporter))
+        self.probed = Probed(Watched(app, open_page, reporter, held))
         self.reporter = reporter
         self._on_ready = on_ready
         settings = {"host": loopback(), **DEFAULTS, **settings}

@@ -157,6 +157,7 @@ def serve(
     command: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
+    watch_loop: bool = False,
     **settings: Any,
 ) -> Web:
     """Serve an ASGI app on a free port of 127.0.0.1 and watch what it does.
@@ -168,18 +169,20 @@ def serve(
     on, without a command: "thread" (of this process, with its own event loop); "process" (its own,
     so that neither the notebook's work nor the client's disturbs it); "kernel" (the notebook's own
     event loop).
+    watch_loop: whether to tell what holds the event loop for 0.1 s or longer, and at which line:
+    in `Trace.held` and `Trace.problems`. Of asyncio's own loops alone, not of uvloop's.
     settings: uvicorn's own, such as `timeout_graceful_shutdown`, without a command.
     Raises RuntimeError when the app does not start, TypeError when it cannot travel to a process,
     ValueError for a command that cannot be watched.
     """
     if command is not None:
-        return by_command(app, command, cwd, env, on, settings)
+        return by_command(app, command, cwd, env, on, watch_loop, settings)
     if cwd is not None or env is not None:
         raise ValueError("cwd= and env= belong to command=: give the command that starts the app")
     if on not in PLACES:
         raise ValueError(f"on={on!r}: a server runs on {', '.join(map(repr, PLACES))}")
     ledger = Ledger()
-    server = PLACES[on](app, ledger, settings)
+    server = PLACES[on](app, ledger, settings, watch_loop)
     return Web(server, ledger)
 
 
@@ -189,6 +192,7 @@ def by_command(
     cwd: str | os.PathLike[str] | None,
     env: Mapping[str, str] | None,
     on: str,
+    watch_loop: bool,
     settings: dict[str, Any],
 ) -> Web:
     if not isinstance(app, str) or ":" not in app:
@@ -199,4 +203,4 @@ def by_command(
         given = ", ".join([*settings, *(["on"] if on != "thread" else [])])
         raise ValueError(f"{given}: with command=, what the server is to do stands in the command")
     ledger = Ledger()
-    return Web(ByCommand(app, ledger, command, cwd, env), ledger)
+    return Web(ByCommand(app, ledger, command, cwd, env, watch_loop), ledger)

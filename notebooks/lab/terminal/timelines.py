@@ -60,12 +60,11 @@ def notes(trace: Trace) -> list[tuple[str, str]]:
 
 
 def problems(trace: Trace) -> list[str]:
-    """Return what went wrong behind a request, a sentence each."""
-    told = [f"no answer: {trace.error}"] if trace.error else []
-    if (trace.status or 0) >= 500:  # the answer does not say why; what was logged may
-        told += [line for line in trace.log if line.startswith("ERROR")]
-    told += [f"{task.name} failed: {task.error}" for task in trace.tasks if task.state == "failed"]
-    return told + ([f"stamps may be missing: {trace.unseen}"] if trace.unseen else [])
+    """Return what went wrong behind a request, a sentence each, and what was logged of it."""
+    # The answer of a failed endpoint does not say why; what was logged may.
+    failed = (trace.status or 0) >= 500
+    logged = [line for line in trace.log if line.startswith("ERROR")] if failed else []
+    return logged + trace.problems
 
 
 def answer_row(trace: Trace) -> Row:

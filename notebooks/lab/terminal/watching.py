@@ -32,7 +32,7 @@ def watch(app: str, command: list[str], cwd: Path | None, save: Path | None) -> 
         ends.enter_context(terminated_like_interrupted())
         try:
             file = ends.enter_context(TraceFile(save)) if save else None
-            web = serve(app, command=shlex.join(command or DEFAULT), cwd=cwd)
+            web = serve(app, command=shlex.join(command or DEFAULT), cwd=cwd, watch_loop=True)
         except (OSError, RuntimeError, ValueError) as error:
             note(str(error))
             return 1

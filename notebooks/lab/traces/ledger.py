@@ -9,8 +9,10 @@ from __future__ import annotations
 import weakref
 from collections import deque
 
-from .model import Task, Trace, Traces
+from .model import Held, Task, Trace, Traces
 from .waiting import wake
+
+HOLDS_KEPT = 100  # for requests that were sent meanwhile, and are received afterwards
 
 
 class Ledger:
@@ -24,6 +26,7 @@ class Ledger:
         self._tasks: dict[tuple[str, str], Task] = {}
         self._in_queues: dict[str, tuple[Trace, tuple[str, str]]] = {}
         self._missing: str | None = None
+        self._held: deque[tuple[int | None, Held]] = deque(maxlen=HOLDS_KEPT)
         _ledgers.add(self)
 
     @property
@@ -49,18 +52,52 @@ class Ledger:
         trace = self._traces.get(trace_id) or self.open(Trace(trace_id, sent=received))
         trace.method, trace.path, trace.process = method, path, process
         trace.received = trace.since(received)
+        for held_in, held in reversed(self._held):
+            if held.ended is not None and held.ended <= trace.sent:
+                break
+            suffer(trace, held_in, held)
         return Page(self, trace)
 
     def enter(self, trace_id: str, stamp: str, *seen: object) -> None:
         """Enter a stamp from another process.
 
-        stamp: "received", or the method of a page; seen: its arguments. A stamp for a request
-        whose trace is no longer kept is dropped.
+        stamp: "received", "held", or the method of a page; seen: its arguments. A stamp for a
+        request whose trace is no longer kept is dropped.
         """
         if stamp == "received":
             self.open_page(trace_id, *seen)  # type: ignore[arg-type]
+        elif stamp == "held":
+            self.held(*seen)  # type: ignore[arg-type]
         elif page := self.page(trace_id):
             getattr(page, stamp)(*seen)
+
+    def held(
+        self,
+        began: float,
+        ended: float | None,
+        place: str,
+        thread: str,
+        process: int | None = None,
+    ) -> None:
+        """Enter that a server's event loop is held, and again when it is free, with what held it.
+
+        Each request that is open meanwhile tells of it. What begins and ends at once was none.
+        began, ended: seconds on `time.perf_counter`; ended is None while it goes on. place, thread:
+        as those of `Held`. process: the server's, where it has its own.
+        """
+        for held_in, held in reversed(self._held):
+            if held_in == process and held.began == began:
+                break
+        else:
+            held = Held(began)
+            self._held.append((process, held))
+        for trace in self.traces:
+            over = trace.settled and trace.sent + (trace.finished or 0.0) <= began
+            if trace.received is not None and not over:
+                suffer(trace, process, held)
+        held.place, held.thread = place, thread
+        held.ended = ended
+        wake()
 
     def page(self, trace_id: str) -> Page | None:
         """Return the page of a request; None when its trace is not, or no longer, kept."""
@@ -101,6 +138,9 @@ class Ledger:
         moment: seconds on `time.perf_counter`. process: the one that has ended; None for the last.
         """
         self.ending("exit", moment, process)
+        for held_in, held in self._held:
+            if held.ended is None and process in (None, held_in):
+                held.ended = moment
         for trace in self.traces:
             if not trace.settled and (process is None or trace.process == process):
                 gone = trace.since(moment)
@@ -154,6 +194,12 @@ class Ledger:
         for key in [key for key in self._tasks.copy() if key[0] == oldest]:
             self._tasks.pop(key, None)
             self._in_queues.pop(key[1], None)
+
+
+def suffer(trace: Trace, held_in: int | None, held: Held) -> None:
+    """Have a trace know that the loop of its process was held."""
+    if trace.process == held_in and not any(each is held for each in trace.held):
+        trace.held += (held,)
 
 
 class Page:

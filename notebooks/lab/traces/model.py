@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
 
+from .problems import problems
 from .tables import moment, table
 from .waiting import Until, until
 
@@ -120,6 +121,21 @@ class Task:
         return f"{self.name}{self.of_parent} ({self.state}{place}{since})"
 
 
+@dataclass(slots=True)
+class Held:
+    """A time in which the event loop of a server could run nothing else.
+
+    began, ended: seconds on `time.perf_counter`, as `Trace.sent`; ended is None while it goes on.
+    place: the file and line that had the loop, or the interpreter; "" when many short turns did.
+    thread: the name of the thread that had the interpreter; "" when it was the loop's own.
+    """
+
+    began: float
+    ended: float | None = None
+    place: str = ""
+    thread: str = ""
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Trace:
     """One request's life: the answer, and the work that went on behind it.
@@ -144,6 +160,7 @@ class Trace:
     unseen: why some of its stamps may be missing, where that is so.
     otel: the app's own OpenTelemetry trace, where it has begun one: 32 hexadecimal digits.
     date: `sent` by the clock of the day, in seconds since 1970; of traces from a file alone.
+    held: when its server's event loop was held, where that is watched.
     """
 
     id: str
@@ -168,6 +185,7 @@ class Trace:
     unseen: str | None = None
     otel: str | None = None
     date: float | None = field(default=None, compare=False, repr=False)
+    held: tuple[Held, ...] = ()
     _until: Until = field(default=until, compare=False, repr=False)
 
     @property
@@ -185,6 +203,8 @@ class Trace:
         if self.unseen is not None:
             return True
         over = self.returned is not None or self.gone is not None
+        if self.held and any(each.ended is None for each in self.held):
+            return False  # what has the loop is told when it lets go
         return over and not any(task.open for task in self.tasks)
 
     @property
@@ -200,6 +220,17 @@ class Trace:
             and (task.finished is None or (left is not None and task.finished > left))
             for task in self.tasks
         )
+
+    @property
+    def answered_first(self) -> bool:
+        """Whether all of the answer was handed over before any work began, by the server."""
+        began = self.started
+        return self.responded is not None and (began is None or self.responded < began)
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what went wrong behind this request, a sentence each."""
+        return problems(self)
 
     @property
     def started(self) -> float | None:
@@ -293,6 +324,11 @@ class Traces(list[Trace]):
     def tasks(self) -> list[Task]:
         """The tasks of all requests, one request after the other."""
         return [task for trace in self for task in trace.tasks]
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what went wrong behind these requests, a sentence each with its request."""
+        return [f"{one.method} {one.path}: {told}" for one in self for told in one.problems]
 
     def frame(self) -> pd.DataFrame:
         """Return one row per request; all moments in seconds after sending."""
