@@ -52,6 +52,7 @@ def test_a_timeline_as_it_is_printed() -> None:
         "  report    background  ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌   never ran",
         "                        ╵0   ╵0.1  ╵0.2  ╵0.3 ╵0.4      s after sending",
         "  ! notify failed: ValueError: no address",
+        "  ! report never ran",
     ]
 
 
