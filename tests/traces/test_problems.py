@@ -65,6 +65,9 @@ def test_a_trace_is_not_over_while_its_loop_is_held() -> None:
     held = Held(5.0)
     trace = answered(held=(held,))
     assert not trace.settled
+    held.place = "orders.py:31"
+    with pytest.raises(TimeoutError, match=r"the event loop is held at orders\.py:31"):
+        trace.wait(0)
     held.ended = 5.5
     assert trace.settled
 

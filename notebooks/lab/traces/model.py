@@ -264,6 +264,9 @@ class Trace:
 
     def missing(self) -> str:
         """Return what this request still waits for, in words."""
+        for held in self.held:
+            if held.ended is None:
+                return f"the event loop is held{held.place and f' at {held.place}'}"
         still_open = [str(task) for task in self.tasks if task.open]
         if still_open:
             return ", ".join(still_open)
