@@ -4,8 +4,11 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,6 +19,7 @@ from webhooks.settings import settings
 
 from ..databases import postgresql
 from ..waiting import until
+from .test_mail import Dripping
 
 Figures = dict[tuple[str, ...], float]
 
@@ -135,6 +139,35 @@ def test_an_absent_broker_or_worker_makes_late_and_a_frozen_database_refuses(
         assert httpx.get(f"{web.url}/health", trust_env=False).status_code == 200
         database.thaw()
         until(lambda: ready(web)[0] == 200)
+
+
+@pytest.mark.slow
+def test_a_broker_that_drips_holds_no_more_threads_however_often_it_is_asked(
+    serving: Callable[..., Web], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORK_SECONDS", "0")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/deliveries.sqlite3")
+    broker = Dripping(pause=0.2)
+    monkeypatch.setenv("CELERY_BROKER_URL", f"redis://127.0.0.1:{broker.port}/0")
+    try:
+        web = serving("server:app", on="process")
+        process = psutil.Process(web.pid)
+        asked = [ask_all(web, 10), process.num_threads(), ask_all(web, 40), process.num_threads()]
+    finally:
+        broker.close()
+    first, before, later, after = asked
+    assert {*first, *later} == {(200, 202)}
+    assert after <= before
+
+
+def ask_all(web: Web, times: int) -> list[tuple[int, int | None]]:
+    with ThreadPoolExecutor(10) as pool:
+        ready = pool.map(
+            lambda _: httpx.get(f"{web.url}/ready", trust_env=False, timeout=30).status_code,
+            range(times),
+        )
+        posts = web.burst("/webhook-test/queue", [delivery("push") for _ in range(times)])
+        return list(zip(ready, (post.status for post in posts), strict=True))
 
 
 @pytest.mark.parametrize(("secret", "warned"), [(None, 1), ("word", 0)])
