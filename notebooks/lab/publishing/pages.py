@@ -33,6 +33,7 @@ INDEX = Text("index.html", "index.zh.html")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 LINK = re.compile(r'<a href="(?!#|[a-z]+:)([^"#]+)(#[^"]*)?">(.*?)</a>', re.DOTALL)
+WIDE = re.compile(r"(<img [^>]*>|<table.*?</table>)", re.DOTALL)
 # In a traceback, what comes before a module's own path tells of one person's machine only.
 FOLDER = re.compile(
     r"(?<![\w:/.])(?:/|[A-Z]:\\)[^\s\"'&<>]*[\\/](?:site-packages|python3\.\d+|notebooks)[\\/]"
@@ -152,18 +153,19 @@ class Lesson:
     def key_figures(self) -> str:
         """What the whole report comes down to."""
         key_cells = [cell for cell in self.notebook.cells if "key-figure" in tags(cell)]
-        return "".join(shown(key_cells))
+        return readable("".join(shown(key_cells)))
 
     @property
     def first_figure(self) -> Markup:
-        return Markup(next((html for html in shown(self.notebook.cells) if "<img " in html), ""))
+        figures = (html for html in shown(self.notebook.cells) if "<img " in html)
+        return Markup(readable(next(figures, "")))
 
     @property
     def body(self) -> str:
         """The cells, as HTML."""
         resources = {word: WORDS[word].of(self.language) for word in ("code", "solution")}
         body, _ = NOTEBOOK.from_notebook_node(self.notebook, resources=resources)
-        return FOLDER.sub("", body)
+        return readable(FOLDER.sub("", body))
 
     @property
     def floors(self) -> list[float]:
@@ -172,6 +174,15 @@ class Lesson:
         return [
             round(one["noise_floor"]["p50"] * 1000, 1) for one in metadata if "noise_floor" in one
         ]
+
+
+def readable(html: str) -> str:
+    """The HTML, with a box around whatever may be too wide, which a keyboard can push sideways.
+
+    An empty head of a table becomes an empty cell: nobody could tell what it heads.
+    """
+    html = html.replace("<th></th>", "<td></td>")
+    return WIDE.sub(r'<div class="wide" tabindex="0">\1</div>', html)
 
 
 def is_control(output: Any) -> bool:

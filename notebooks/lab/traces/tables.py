@@ -13,7 +13,8 @@ def moment(at: float | None) -> str:
 
 def table(caption: str, heads: list[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a small HTML table."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+    # An empty head heads nothing.
+    head = "".join(f"<th>{escape(cell)}</th>" if cell else "<td></td>" for cell in heads)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
