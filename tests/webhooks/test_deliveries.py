@@ -3,6 +3,7 @@
 import multiprocessing
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -116,6 +117,7 @@ def test_a_leased_delivery_is_not_taken_again(deliveries: Deliveries) -> None:
 def test_those_due_for_longest_come_first(deliveries: Deliveries) -> None:
     for id in "cab":
         accepted(deliveries, id)
+        time.sleep(0.002)  # SQLite's clock counts milliseconds
     assert deliveries.next_due() == key_of("c")
     assert [taken(deliveries).delivery.id for _ in range(3)] == ["c", "a", "b"]
     assert deliveries.next_due() is None
