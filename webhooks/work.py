@@ -27,13 +27,14 @@ def process_and_log_webhook(headers: dict[str, str], body: Any, seconds: float) 
 
     headers: by lower-case name. body: any JSON value. seconds: duration of the work.
     """
+    given = settings()
     logger.info("--- Background webhook processing started ---")
-    work(seconds)
+    work(seconds, given.WORK_KIND)
     github_event = headers.get("x-github-event")
     if github_event:
         logger.info(f"GitHub Event: {shortened(github_event)}")
     logger.info(f"Received headers: {shortened(redacted(headers))}")
-    payload = shortened(body) if settings().LOG_PAYLOADS else "[not logged]"
+    payload = shortened(body) if given.LOG_PAYLOADS else "[not logged]"
     logger.info(f"Received payload: {payload}")
     logger.info("--- Background webhook processing finished ---")
 
@@ -57,9 +58,9 @@ def form_field(content: bytes, name: str) -> bytes:
     return fields.get(name.encode(), [content])[0]
 
 
-def work(seconds: float) -> None:
-    """Wait, as for a database, or compute, for this many seconds; WORK_KIND says which."""
-    if settings().WORK_KIND == "wait":
+def work(seconds: float, kind: str) -> None:
+    """Wait, as for a database, or compute, for this many seconds; the kind is WORK_KIND's."""
+    if kind == "wait":
         time.sleep(seconds)
     else:
         end = time.thread_time() + seconds
