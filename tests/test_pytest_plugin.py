@@ -3,8 +3,10 @@
 import gc
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -177,6 +179,21 @@ def test_tests_without_it_load_nothing_of_the_lab_but_the_plugin(
     def test_plain():
         loaded = {name for name in sys.modules if name.startswith(("lab", "httpx", "uvicorn"))}
         assert loaded == {"lab", "lab.pytest_plugin"}
+    """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends by a signal")
+def test_an_app_is_served_by_its_own_command(pytester: pytest.Pytester) -> None:
+    apps = Path(__file__).parent / "servers" / "apps"
+    command = f"{sys.executable} -m uvicorn {{app}} --port {{port}}"
+    pytester.makepyfile(
+        f"""
+    def test_order(watched):
+        web = watched("plain:app", command={command!r}, cwd={str(apps)!r})
+        trace = web.post("/orders").wait()
+        assert trace.answered_first and not trace.problems
     """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)

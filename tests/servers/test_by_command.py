@@ -1,5 +1,6 @@
 """The reader's own command serves the reader's app, watched, and nothing of it is left."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,18 @@ def test_several_processes_report_and_each_task_says_which(commanded: Serving) -
     for trace in traces:
         answered_by = int(trace.body.decode().partition(":")[2].strip("}"))
         assert {trace.process, *(task.process for task in trace.tasks)} == {answered_by}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("watch_loop", [True, False])
+def test_what_holds_the_loop_of_a_command_is_named_if_asked_for(
+    commanded: Serving, watch_loop: bool
+) -> None:
+    web = commanded("plain:app", watch_loop=watch_loop)
+    problems = web.post("/block").wait(10).problems
+    line = (APPS / "plain.py").read_text().split("time.sleep(0.4)")[0].count("\n") + 1
+    named = [re.sub(r"0\.\d s", "0.4 s", each) for each in problems]
+    assert named == [f"the event loop was held for 0.4 s at plain.py:{line}"] * watch_loop
 
 
 @pytest.mark.slow

@@ -36,3 +36,8 @@ async def packing(tasks: BackgroundTasks):
 
 def create_app():
     return app
+
+
+@app.post("/block")
+async def blocking():
+    time.sleep(0.4)  # noqa: ASYNC251 - what holds the loop is to be named
