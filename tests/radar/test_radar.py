@@ -10,7 +10,7 @@ from lab.publishing.notebooks import ROOT
 from lab.radar import run
 from lab.radar.claims import OF_SERVERS, OF_VERSIONS, in_words
 from lab.radar.drawn import draw_radar, said
-from lab.radar.environments import NotInstalled, programs
+from lab.radar.environments import NotInstalled, at_hand, programs
 from lab.radar.kept import draw_kept, keep, keep_stopped, kept_stopped, known
 from lab.radar.outcomes import Cell, Column, Radar
 from lab.radar.sets import SERVERS, VERSIONS, Server
@@ -75,6 +75,10 @@ def test_verdicts_are_drawn_with_their_counts(small: Radar) -> None:
 def test_a_set_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["radar", "--only", "moon"]) == 2
     assert "no set 'moon'; there are 0.68.2, " in capsys.readouterr().err
+
+
+def test_the_lab_itself_has_what_lesson_11_starts_with() -> None:
+    assert at_hand(SERVERS["uvicorn"].packages) == Path(sys.executable).parent
 
 
 # What was found
