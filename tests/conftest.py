@@ -1,3 +1,4 @@
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -5,6 +6,11 @@ from typing import Any
 import pytest
 
 from lab.servers.web import Web, serve
+
+
+# A shell starts what runs in its background deaf to this; tests send it to themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
