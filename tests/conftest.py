@@ -7,7 +7,6 @@ import pytest
 
 from lab.servers.web import Web, serve
 
-
 # A shell starts what runs in its background deaf to this; tests send it to themselves.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
