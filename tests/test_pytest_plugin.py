@@ -107,6 +107,8 @@ def test_what_tests_without_it_find_is_as_the_readme_says(page: str, told: str) 
 TEST = """
     from fastapi import BackgroundTasks, FastAPI
 
+pytestmark = pytest.mark.slow
+
     app = FastAPI()
 
     def mail():

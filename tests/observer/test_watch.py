@@ -160,6 +160,8 @@ sys.modules["_seen"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["_seen"])
 from _seen.asgi import Watched
 
+pytestmark = pytest.mark.slow
+
 told = []
 
 async def app(scope, receive, send):

@@ -19,7 +19,10 @@ from lab.traces import Trace, Traces
 
 from ..waiting import alive, listens, until
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
+]
 
 APPS = Path(__file__).parents[1] / "servers" / "apps"
 UVICORN = [sys.executable, "-m", "uvicorn", "{app}", "--port", "{port}"]

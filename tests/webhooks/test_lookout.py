@@ -21,6 +21,8 @@ from ..databases import postgresql
 from ..waiting import until
 from .test_mail import Dripping
 
+pytestmark = pytest.mark.slow
+
 Figures = dict[tuple[str, ...], float]
 
 
