@@ -21,6 +21,7 @@ with warnings.catch_warnings(action="ignore"):  # it wants another client
     from fastapi.testclient import TestClient
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow
 Watched = Callable[..., Web]
 RUNS = int(os.environ.get("WATCHED_RUNS", "48"))
 NOT_BY_PROBLEMS: dict[str, Callable[[Trace], bool]] = {
@@ -106,9 +107,6 @@ def test_what_tests_without_it_find_is_as_the_readme_says(page: str, told: str) 
 
 TEST = """
     from fastapi import BackgroundTasks, FastAPI
-
-pytestmark = pytest.mark.slow
-
     app = FastAPI()
 
     def mail():

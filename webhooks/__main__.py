@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit code, 0 on success."""
     given = parser().parse_args(arguments)
     try:
-        database = Database(settings().DATABASE_URL, PATIENCE)
-        database.prepare()
-        return int(given.run(Deliveries(database), given))
+        with closing(Database(settings().DATABASE_URL, PATIENCE)) as database:
+            database.prepare()
+            return int(given.run(Deliveries(database), given))
     except WrongSetting as error:
         print(error, file=sys.stderr)
     except (WrongDatabase, DBAPIError) as error:

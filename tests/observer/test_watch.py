@@ -28,6 +28,9 @@ APP = "tests.observer.holding:app"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Web]]:
     with serve(APP, watch_loop=True) as near, serve(APP, on="process", watch_loop=True) as far:
@@ -159,9 +162,6 @@ spec = importlib.util.spec_from_file_location(
 sys.modules["_seen"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["_seen"])
 from _seen.asgi import Watched
-
-pytestmark = pytest.mark.slow
-
 told = []
 
 async def app(scope, receive, send):
