@@ -130,12 +130,12 @@ pd.Series(here).rename(texts)
 draw_radar(radar, "versions")
 
 # %% [markdown] lang="en"
-# From 0.106 to 0.117 a dependency with `yield` exited before the task, and an upload was closed by then.
+# With 0.115 and 0.117 a dependency with `yield` exited before the task, and an upload was closed by then.
 # Behind a `BaseHTTPMiddleware`, a connection stood still until the task was done (0.68, 0.78, 0.105), and
 # a client who left cancelled the task (0.78).
 
 # %% [markdown] lang="zh"
-# 从 0.106 到 0.117，带 `yield` 的依赖在任务之前就退出，上传的文件那时已经关闭。有 `BaseHTTPMiddleware` 时，
+# 在 0.115 和 0.117 里，带 `yield` 的依赖在任务之前就退出，上传的文件那时已经关闭。有 `BaseHTTPMiddleware` 时，
 # 连接要等任务做完才能再用（0.68、0.78、0.105）；客户端一离开，任务就被取消（0.78）。
 
 # %% [markdown] lang="en"

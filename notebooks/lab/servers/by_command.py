@@ -235,9 +235,7 @@ def checked(command: str) -> str:
 
 def write_door(folder: str, app: str, watch_loop: bool) -> None:
     """Write the modules by which a server finds the watched app."""
-    import lab.observer
-
-    observer = str(Path(lab.observer.__file__).parent)
+    observer = str(Path(__file__).parents[1] / "observer")
     told = {"app": app, "folder": folder, "observer": observer, "watch_loop": watch_loop}
     for name, text in FILES.items():
         path = Path(folder, f"{name}.py")
