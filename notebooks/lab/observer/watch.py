@@ -327,9 +327,8 @@ def shown(file: str) -> str:
 def times_of(number: int) -> tuple[float, float]:
     """For how long a thread has run, and waited for a processor: seconds; 0 but on Linux."""
     try:
-        file = os.open(
-            f"{_TASKS}/{number}/schedstat", os.O_RDONLY
-        )  # `open` takes four times as long
+        # `open` takes four times as long.
+        file = os.open(f"{_TASKS}/{number}/schedstat", os.O_RDONLY)
     except OSError:  # another system, or the thread has ended
         return 0.0, 0.0
     try:
