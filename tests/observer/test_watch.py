@@ -25,6 +25,7 @@ from . import holding
 Serving = Callable[..., Web]
 PLACES = ["thread", "process"]
 APP = "tests.observer.holding:app"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="how long each thread has run")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
@@ -70,12 +71,31 @@ def test_many_short_turns_have_no_line(servers: dict[str, Web], on: str) -> None
 @pytest.mark.parametrize("on", PLACES)
 def test_a_thread_that_has_the_interpreter_is_named(servers: dict[str, Web], on: str) -> None:
     found = set()
-    for _ in range(10):  # a machine that is busy gives it too little time to be sure
+    while ("cruncher", holding.line("match")) not in found:  # the test has an end
         trace = servers[on].get("/beside").wait()
         until(lambda trace=trace: trace.settled)  # type: ignore[misc]
         found |= {(held.thread, held.place) for held in trace.held}
-    assert ("cruncher", holding.line("match")) in found
-    assert {thread for thread, _ in found} <= {"cruncher", "another thread"}
+        assert {thread for thread, _ in found} <= {"cruncher", "another thread"}
+
+
+@linux
+def test_a_call_that_nobody_could_look_at_is_told_without_its_line(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def glance(self: watch.Watch, least: float = watch.LATE) -> None:
+        until(lambda: sys._current_frames()[self._thread].f_code.co_name == "select")
+        glance_at_once(self, least)
+
+    glance_at_once = watch.Watch.glance
+    monkeypatch.setattr(watch.Watch, "glance", glance)
+    trace = serving(APP, watch_loop=True).get("/match").wait()
+    begin, end = json.loads(trace.body)
+    until(lambda: trace.held)
+    (held,) = trace.held
+    assert held.ended is not None
+    assert held.began <= begin < end <= held.ended
+    (told,) = trace.problems
+    assert told.endswith("s at a line that was not seen")
 
 
 @pytest.mark.parametrize("on", PLACES)

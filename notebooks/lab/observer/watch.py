@@ -16,7 +16,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from math import inf
 from time import perf_counter, process_time
 from types import CodeType, FrameType
 from typing import Any, NamedTuple, Optional, TypeVar
@@ -28,6 +27,7 @@ LOOK_EVERY = 0.02
 USUAL_EVERY = 0.5
 SAMPLES, TURNS = 500, 20
 ANOTHER = "another thread"
+UNSEEN = "a line that was not seen"  # one call, over before anybody else could have a look
 
 T = TypeVar("T")
 # When the loop began to be held and when it was free again; the place that held it, and the thread.
@@ -86,6 +86,29 @@ class Sample(NamedTuple):
     seconds: float
 
 
+class Other(NamedTuple):
+    """What another thread was at. number: the system's own."""
+
+    number: int
+    name: str
+    lines: list[Line]
+
+
+class Clocks(NamedTuple):
+    """What has passed between two looks is told by these, and nothing between two is left out.
+
+    used: processor time of the process. waited: for a processor, by the watch. others: what other
+    threads were at when reading the clocks took long.
+    """
+
+    now: float
+    used: float
+    loop_ran: float
+    loop_waited: float
+    waited: float
+    others: list[Other]
+
+
 class Sleep(NamedTuple):
     """How a sleep of the watch was overrun.
 
@@ -101,15 +124,19 @@ class Sleep(NamedTuple):
 class Turn:
     """A turn of the loop that takes long.
 
+    others: what other threads were at when nothing of the reader's ran in it.
     told: whether somebody was told that it holds the loop; the loop then says when it has ended.
     kept_waiting: for how long the loop's thread had waited for a processor before it.
     """
 
-    def __init__(self, began: float, sample: Sample, kept_waiting: float) -> None:
+    def __init__(
+        self, began: float, sample: Sample, kept_waiting: float, others: list[Other]
+    ) -> None:
         self.began = began
         self.ended: float | None = None
         self.told = False
         self.samples = [sample]
+        self.others = others
         self.kept_waiting = kept_waiting
         self.stopped = 0.0
 
@@ -147,6 +174,7 @@ class Watch:
 
     def run(self) -> None:
         """Look at the loop until it is closed; in a thread of its own."""
+        self._clocks = self._read_clocks()
         while self._runs():
             sleep = self._sleep()
             while self._seen:
@@ -167,7 +195,9 @@ class Watch:
         if frame is None or frame.f_code.co_name in ("select", "_poll"):  # it waits for its next
             return
         since, self._looked = max(began, self._looked), perf_counter()
-        turn = Turn(began, Sample(lines(frame), self._looked - since), self._kept_waiting)
+        ran = lines(frame)
+        others = [] if any(line.rank == 0 for line in ran) else self._others()
+        turn = Turn(began, Sample(ran, self._looked - since), self._kept_waiting, others)
         if self._told != began and perf_counter() - began > LATE:
             self._told, turn.told = began, True
             self._tell(began, None, place_of(turn.samples), "")
@@ -185,30 +215,46 @@ class Watch:
         return not self._over and loop is not None and not loop.is_closed()
 
     def _sleep(self) -> Sleep:
-        own = threading.get_native_id()
-        used, waited, loop_waited = process_time(), times_of(own)[1], times_of(self._number)[1]
+        before = self._clocks
+        planned = before.now + LOOK_EVERY
         if self._turn is None:
-            self._kept_waiting = loop_waited
-        planned = perf_counter() + LOOK_EVERY
+            self._kept_waiting = before.loop_waited
         time.sleep(LOOK_EVERY)
         # At once: whatever lets go of the interpreter lets the loop go on.
         self.glance(LOOK_EVERY)
         late = perf_counter() - planned
+        turns, seen = list(self._turns), self._seen or self._turn
+        others = before.others + (self._others() if late > LATE / 2 else [])
+        after = self._clocks = self._read_clocks()
         if late < LATE / 2:
             return Sleep(planned)
-        turns = list(self._turns)
+        loop_waited = after.loop_waited - before.loop_waited
+        if taken := not seen and after.loop_ran - before.loop_ran > late / 2:
+            self._tell_of_unseen([*turns, planned + late], planned, loop_waited)
+        used = after.used - before.used
         free = min((began for began in turns if began > planned), default=planned + late)
         # Those that have kept the watch from running had kept the loop, too.
-        taken = turns[0] < planned and free - planned > LATE and not (self._seen or self._turn)
-        if taken:
+        if not (seen or taken) and turns[0] < planned and free - planned > LATE:
+            taken = True
             self._tell(planned, None, "", ANOTHER)
-        others = self._others()
-        used = process_time() - used
-        waited = times_of(own)[1] - waited + times_of(self._number)[1] - loop_waited
-        if taken:
             by_others = used > late / 4
-            self._tell(planned, free if by_others else planned, *self._busiest(others))
+            who = self._busiest(others, (free - planned) / 2)
+            self._tell(planned, free if by_others else planned, *who)
+        waited = after.waited - before.waited + loop_waited
         return Sleep(planned, taken, max(0.0, late - used - waited))
+
+    def _read_clocks(self) -> Clocks:
+        now, used, own = perf_counter(), process_time(), threading.get_native_id()
+        times = *times_of(self._number), times_of(own)[1]
+        # To read a file lets go of the interpreter.
+        others = self._others() if perf_counter() - now > LATE / 2 else []
+        return Clocks(now, used, *times, others)
+
+    def _tell_of_unseen(self, turns: list[float], planned: float, waited: float) -> None:
+        """Tell of the turn that had the loop from `planned` on, and was over before any look."""
+        began, ended = max(zip(turns, turns[1:]), key=lambda turn: turn[1] - max(turn[0], planned))
+        if ended - began - waited > LATE:
+            self._tell(began, ended, UNSEEN, "")
 
     def _later(self, turn: Turn | None, other: Turn) -> Turn:
         """The later of two turns; of one that was seen twice, all that was seen."""
@@ -220,6 +266,7 @@ class Watch:
         kept, joined = (other, turn) if other.told else (turn, other)
         if len(kept.samples) < SAMPLES:
             kept.samples += joined.samples
+            kept.others += joined.others
         kept.stopped += joined.stopped
         return kept
 
@@ -243,26 +290,27 @@ class Watch:
         """The place that holds the loop, and the thread if it is not the loop's own."""
         own = any(line.rank == 0 for sample in turn.samples for line in sample.lines)
         ran = times_of(self._number)[0] - self._usual[1].get(self._number, 0.0)
-        if not own and self._usual[1] and ran < (perf_counter() - turn.began) / 4:
-            return self._busiest(self._others())
+        took = perf_counter() - turn.began
+        if not own and self._usual[1] and ran < took / 4:
+            return self._busiest(turn.others, took / 2)
         return place_of(turn.samples), ""
 
-    def _others(self) -> list[tuple[int, str, list[Line]]]:
+    def _others(self) -> list[Other]:
         """What other threads are at that are not the lab's: each by its number and its name."""
         frames = sys._current_frames()
         threads = list(threading._active.values())  # type: ignore[attr-defined]
-        found = [(each.native_id, each.name, lines(frames.get(each.ident))) for each in threads
-                 if each.ident != self._thread]  # fmt: skip
-        return [each for each in found if any(line.rank < 2 for line in each[2])]
+        found = [Other(each.native_id, each.name, lines(frames.get(each.ident)))
+                 for each in threads if each.ident != self._thread]  # fmt: skip
+        return [each for each in found if any(line.rank < 2 for line in each.lines)]
 
-    def _busiest(self, others: list[tuple[int, str, list[Line]]]) -> tuple[str, str]:
-        """The place and the name of the thread that has lately run the most, if one has at all."""
+    def _busiest(self, others: list[Other], least: float) -> tuple[str, str]:
+        """The place and the name of the thread that has lately run the most, if for `least`."""
         now = times_of_all()
-        found = [(LATE / 2, 0, "", ANOTHER)]
+        found = [(least, -2, "", ANOTHER)]
         for number, name, seen in others:
             rank = min(line.rank for line in seen)
-            # One that has just ended had the interpreter, or it could not have.
-            ran = now.get(number, inf) - self._usual[1].get(number, 0.0)
+            # One that has ended meanwhile had the interpreter, or it could not have.
+            ran = now[number] - self._usual[1].get(number, 0.0) if number in now else least
             found.append((ran, -rank, place_of([Sample(seen, 1.0)]), name))
         return max(found)[2:]
 

@@ -38,8 +38,8 @@ NAMES = BROKER, NAME, DATABASE = "CELERY_BROKER_URL", "CELERY_QUEUE", "DATABASE_
 READ_WITHIN = 5.0  # seconds in which the last stamps of workers that have ended are read
 
 Variables = tuple[str | None, ...]
-# For the variables of each queue, the variables that they replaced.
-_before: dict[Variables, Variables] = {}
+# Of each running queue, oldest first: its variables, and those that the user has set.
+_users: dict[Variables, Variables] = {}
 
 
 class Queue:
@@ -96,7 +96,7 @@ class Queue:
             starts.queue = self.url if self.broker else self.name
             self._database = database or f"sqlite:///{self.folder}/deliveries.sqlite3"
             variables = self.url, self.name, self._database
-            _before[variables] = current_variables()
+            _users[variables] = users_variables()
             ending.callback(restore_variables, variables)
             set_variables(variables)
             self._environment = {
@@ -229,19 +229,14 @@ def set_variables(variables: Variables) -> None:
 def users_variables() -> Variables:
     """Return the variables that the user has set, before any queue or since."""
     variables = current_variables()
-    while variables in _before:
-        variables = _before[variables]
-    return variables
+    return _users.get(variables, variables)
 
 
 def restore_variables(variables: Variables) -> None:
-    """Restore the variables that a queue replaced, unless they have been set anew since."""
-    before = _before.pop(variables)
-    for newer, earlier in _before.items():
-        if earlier == variables:
-            _before[newer] = before
+    """Set what holds without this queue, unless the user has set something else since."""
+    users = _users.pop(variables)
     if current_variables() == variables:
-        set_variables(before)
+        set_variables(next(reversed(_users), users))
 
 
 def ended_at(programs: Programs, worker: str) -> float | None:
