@@ -3,13 +3,30 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from lab.servers.web import Web, serve
 
+from .waiting import family
+
 # A shell starts what runs in its background deaf to this; tests send it to themselves.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No process outlives the tests of the file that has started it."""
+    before = family()
+    yield
+    _, left = psutil.wait_procs(family() - before, timeout=60)
+    # One that the standard library starts once, for all of the run.
+    left = [each for each in left if "resource_tracker" not in " ".join(each.cmdline())]
+    told = [process.cmdline() for process in left]
+    for process in left:
+        process.kill()  # so that the tests of other files do not meet it
+    assert told == []
 
 
 @pytest.fixture

@@ -16,6 +16,11 @@ def until(holds: Callable[[], Any], timeout: float = 60) -> None:
         time.sleep(0.02)
 
 
+def family() -> set[psutil.Process]:
+    """The processes that this one has started, and those that they have."""
+    return set(psutil.Process().children(recursive=True))
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

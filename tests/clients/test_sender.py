@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import random
 import signal
+import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from lab.clients.sender import poisson
+from lab.clients.sender import Sender, poisson
 from lab.servers.web import Web
+from lab.traces import Ledger
 
 Serving = Callable[..., Web]
 
@@ -44,6 +46,11 @@ async def cut(request: Request) -> Response:
 PLAIN = Starlette(
     routes=[Route(f"/{each.__name__}", each, methods=["POST"]) for each in (echo, digest, cut)]
 )
+
+
+async def port_of_client(request: Request) -> int:
+    assert request.client is not None
+    return request.client.port
 
 
 def test_moments_follow_the_order_of_events(serving: Serving) -> None:
@@ -100,6 +107,49 @@ def test_a_broken_connection_is_recorded_and_not_raised(serving: Serving) -> Non
     for trace in [web.post("/cut"), *web.burst("/cut", [{}] * 3)]:
         assert trace.error is not None
         assert trace.error.startswith("RemoteProtocolError")
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Takes connections, and stamps nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def sender_to(listener: socket.socket) -> Sender:
+    return Sender(f"http://127.0.0.1:{listener.getsockname()[1]}", Ledger())
+
+
+def test_a_request_that_is_cut_before_it_is_received_is_not_waited_for(
+    listener: socket.socket,
+) -> None:
+    def cut_off() -> None:
+        connection, _ = listener.accept()
+        connection.recv(4096)
+        connection.close()
+
+    threading.Thread(target=cut_off).start()
+    trace = sender_to(listener).post("/").wait()
+    assert trace.problems[0].startswith("the connection broke: ")
+    assert trace.unseen == "its connection broke before the server had received it"
+
+
+def test_a_request_that_its_client_gives_up_may_still_be_received(listener: socket.socket) -> None:
+    trace = sender_to(listener).post("/", timeout=0.01)
+    assert trace.error is not None
+    assert trace.error.startswith("ReadTimeout")
+    assert not [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    assert not trace.settled
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_each_request_of_a_burst_at_once_has_a_connection_of_its_own(
+    serving: Serving, on: str
+) -> None:
+    app = FastAPI()
+    app.post("/")(port_of_client)
+    traces = serving(app, on=on).burst("/", [{}] * 20)
+    assert len({trace.body for trace in traces}) == 20
 
 
 def test_a_heartbeat_lasts_as_long_as_its_block(
@@ -226,7 +276,7 @@ class TestBurst:
         assert {trace.status for trace in traces} == {202}
         assert {task.state for task in traces.tasks} == {"finished"}
         assert len(traces.tasks) == 2000
-        assert [trace.id for trace in web.traces] == [trace.id for trace in traces]
+        assert sorted(int(trace.id) for trace in web.traces) == [int(trace.id) for trace in traces]
         for trace in traces:
             first, second = trace.tasks
             assert trace.responded < first.started < second.started  # type: ignore[operator]

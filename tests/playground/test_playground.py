@@ -156,11 +156,12 @@ def test_the_shown_code_does_the_same(
 ) -> None:
     choice = Choice(hand_over=hand_over, work=work, seconds=QUICK, failing=failing, at_once=at_once)
     names: dict[str, Any] = {"__name__": "by_hand"}
-    exec(code(choice), names)
+    try:
+        exec(code(choice), names)
+    finally:
+        for name in names.keys() & {"web", "queue"}:
+            names[name].stop()
     by_hand = names["traces"] if at_once > 1 else Traces([names["trace"]])
-    names["web"].stop()
-    if "queue" in names:
-        names["queue"].stop()
     assert ran(by_hand) == ran(Run(web, choice).wait())
     assert hand_over != "background" or in_series(by_hand)
 

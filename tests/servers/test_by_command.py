@@ -8,12 +8,11 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from lab.servers.web import Web, serve
 
-from ..waiting import alive, listens, until
+from ..waiting import alive, family, listens, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -25,7 +24,7 @@ Serving = Callable[..., Web]
 @pytest.fixture
 def commanded() -> Iterator[Serving]:
     """Serves by a command, and ends it after the test, with all its processes."""
-    started: list[Web] = []
+    before, started = family(), list[Web]()
 
     def start(app: str, command: str = UVICORN, **options: object) -> Web:
         started.append(serve(app, command=command, **({"cwd": APPS} | options)))  # type: ignore[arg-type]
@@ -34,7 +33,7 @@ def commanded() -> Iterator[Serving]:
     yield start
     for web in started:
         web.kill()
-    until(lambda: not psutil.Process().children(recursive=True))
+    until(lambda: family() <= before)
 
 
 def test_a_command_serves_the_app_and_its_tasks_are_seen(commanded: Serving) -> None:
@@ -69,11 +68,12 @@ def test_an_app_that_a_call_makes_is_served(commanded: Serving) -> None:
 def test_what_ends_a_start_is_told_with_its_place(
     commanded: Serving, app: str, told: str, workers: str
 ) -> None:
+    before = family()
     with pytest.raises(RuntimeError, match=f"the app did not start: {told}") as raised:
         commanded(app, f"{UVICORN} --workers {workers}")
     assert f"in: {APPS}" in str(raised.value)
     assert f"with: CPython {sys.version.split()[0]}, {sys.executable}" in str(raised.value)
-    assert not psutil.Process().children(recursive=True)
+    assert family() <= before
 
 
 def test_a_python_that_ignores_its_variables_is_told_of(commanded: Serving) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import psutil
 import pytest
 
 from lab.radar.environments import NotInstalled, programs
@@ -18,7 +17,7 @@ from lab.servers.addresses import free_port
 from lab.servers.web import Web, serve
 
 from ..pythons import pythons
-from ..waiting import until
+from ..waiting import family, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -81,7 +80,7 @@ def programs_of(wanted: Environment) -> Path:
 
 @pytest.fixture
 def commanded() -> Iterator[Callable[[str, str], Web]]:
-    started: list[Web] = []
+    before, started = family(), list[Web]()
 
     def start(app: str, command: str) -> Web:
         started.append(serve(app, command=command, cwd=APPS))
@@ -90,7 +89,7 @@ def commanded() -> Iterator[Callable[[str, str], Web]]:
     yield start
     for web in started:
         web.kill()
-    until(lambda: not psutil.Process().children(recursive=True))
+    until(lambda: family() <= before)
 
 
 def filled(command: str, programs: Path) -> str:

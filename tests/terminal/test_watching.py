@@ -17,7 +17,7 @@ import lab.__main__ as commands
 from lab.terminal.watching import Watch
 from lab.traces import Trace, Traces
 
-from ..waiting import alive, listens, until
+from ..waiting import alive, family, listens, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -68,7 +68,7 @@ Begin = Callable[..., Watching]
 
 @pytest.fixture
 def watch(tmp_path: Path) -> Iterator[Begin]:
-    begun: list[Watching] = []
+    before, begun = family(), list[Watching]()
 
     def begin(*arguments: str) -> Watching:
         begun.append(Watching(tmp_path, *arguments))
@@ -78,7 +78,7 @@ def watch(tmp_path: Path) -> Iterator[Begin]:
     for each in begun:
         each.process.kill()
         each.process.wait()
-    until(lambda: not psutil.Process().children(recursive=True))
+    until(lambda: family() <= before)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ import httpx
 from ..observer.pages import PROBE, TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
-from ..traces.waiting import Until, until
+from ..traces.waiting import Until, until, wake
 from .connection import Connection
 from .wire import current_trace, hang_up, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
 PROBES = 100
+LAST_STAMPS_WITHIN = 1.0  # seconds in which the stamps arrive of a request that was cut
 
 _numbers = itertools.count(1)
 
@@ -128,7 +129,8 @@ class Sender:
         One loop for all would be slower than the server that it measures.
         """
         connections = [Connection(self.url) for _ in range(min(at_once, len(pairs)))]
-        queue = iter(pairs)
+        # At first one request for each: what a failing task cuts then had no other to lose.
+        firsts, queue = pairs[: len(connections)], iter(pairs[len(connections) :])
 
         def probe(connection: Connection) -> list[float]:
             probes = [Trace("", 0.0) for _ in range(max(2, PROBES // len(connections)))]
@@ -137,8 +139,8 @@ class Sender:
                     connection.exchange(each, self._client.build_request("POST", PROBE))
             return [each.answered for each in probes if each.answered is not None]
 
-        def send(connection: Connection) -> None:
-            for trace, options in queue:
+        def send(connection: Connection, first: tuple[Trace, dict[str, Any]]) -> None:
+            for trace, options in itertools.chain([first], queue):
                 if stop.is_set():
                     break
                 self._ledger.open(trace)
@@ -156,7 +158,7 @@ class Sender:
             floor = Floor.of([at for probed in pool.map(probe, connections) for at in probed])
             for trace, _ in pairs:
                 trace.floor = floor
-            for _ in pool.map(send, connections):
+            for _ in pool.map(send, connections, firsts):
                 pass
 
     async def _send_all(
@@ -229,6 +231,18 @@ def cut(trace: Trace, error: httpx.TransportError) -> None:
     """Enter into a trace when and how its connection broke."""
     trace.broken = trace.since(perf_counter())
     trace.error = f"{type(error).__name__}: {error}"
+    # After a time-out the server may still come to read the request.
+    if trace.received is None and not isinstance(error, httpx.TimeoutException):
+        expiry = threading.Timer(LAST_STAMPS_WITHIN, give_up, [trace])
+        expiry.daemon = True
+        expiry.start()
+
+
+def give_up(trace: Trace) -> None:
+    """End the wait for a request whose connection broke, when its server has not received it."""
+    if trace.received is None:
+        trace.unseen = "its connection broke before the server had received it"
+        wake()
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:

@@ -107,7 +107,7 @@ class Run:
     def over(self) -> bool:
         """Whether the run is over: all requests are answered, and their work has ended."""
         return not any(sender.is_alive() for sender in self._senders) and all(
-            trace.settled or (trace.error and trace.received is None) for trace in self.traces
+            trace.settled for trace in self.traces
         )
 
     @property

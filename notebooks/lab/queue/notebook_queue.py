@@ -236,7 +236,8 @@ def restore_variables(variables: Variables) -> None:
     """Set what holds without this queue, unless the user has set something else since."""
     users = _users.pop(variables)
     if current_variables() == variables:
-        set_variables(next(reversed(_users), users))
+        newest, before = next(reversed(_users.items()), (users, users))
+        set_variables(newest if before == users else users)
 
 
 def ended_at(programs: Programs, worker: str) -> float | None:
