@@ -13,7 +13,7 @@ from lab.radar.drawn import draw_radar, said
 from lab.radar.environments import NotInstalled, at_hand, programs
 from lab.radar.kept import draw_kept, keep, keep_stopped, kept_stopped, known
 from lab.radar.outcomes import Cell, Column, Radar
-from lab.radar.sets import SERVERS, VERSIONS, Server
+from lab.radar.sets import SERVERS, VERSIONS, ServerSet
 from lab.traces import Trace, Traces
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -129,8 +129,8 @@ def test_a_server_that_drops_its_tasks_is_found(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(run, "REPEATED", 2)
     program = Path(__file__).with_name("dropping_server.py")
     python = f"{sys.executable} "
-    dropping = Server((), f"{python}{program} {{app}} {{port}}", "")
-    usual = Server((), f"{python}-m uvicorn {{app}} --port {{port}}", "")
+    dropping = ServerSet((), f"{python}{program} {{app}} {{port}}", "")
+    usual = ServerSet((), f"{python}-m uvicorn {{app}} --port {{port}}", "")
     of_servers = {"dropping": dropping, "usual": usual}
     monkeypatch.setattr(run, "OF_SERVERS", {"sigterm": OF_SERVERS["sigterm"]})
     said: list[str] = []

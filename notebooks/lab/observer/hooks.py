@@ -224,7 +224,9 @@ def _accepted(page: Page, key: str, at: float, future: Future[Any]) -> None:
 
 def _line(record: logging.LogRecord) -> str:
     """What a log record says; logging never raises, whatever was logged, nor may this."""
-    text = told(record.getMessage)
+    # Nearly always a text that is whole: to have it told takes as long as all the rest.
+    whole = type(record) is logging.LogRecord and type(record.msg) is str and not record.args
+    text = record.msg if whole else told(record.getMessage)
     if text is None:  # arguments that do not fit, or that cannot be shown
         text = f"{name_of(record.msg)} [cannot be shown]"
     line = f"{record.levelname} {record.name}: {text.strip()[:LONGEST_LINE]}"
@@ -237,8 +239,8 @@ def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
         request = current.get()
         if request is not None:
             request.page.line(_line(record))
-            if not self.hasHandlers():  # the trace has the line; stderr need not repeat it
-                return
+            if not self.handlers and not self.hasHandlers():
+                return  # the trace has the line; stderr need not repeat it
         original(self, record)
 
     return call_handlers

@@ -17,7 +17,7 @@ from ..traces import Traces
 from .claims import LONG, OF_SERVERS, OF_VERSIONS
 from .environments import NotInstalled, at_hand, programs, versions
 from .outcomes import Cell, Column, Radar
-from .sets import NAMED, NEWEST, SERVERS, UVICORN, VERSIONS, Server
+from .sets import NAMED, NEWEST, SERVERS, UVICORN, VERSIONS, ServerSet
 
 APP = "radar_app:app"
 FOLDER = Path(__file__).with_name("app")
@@ -31,7 +31,7 @@ def radar(
     jobs: int = 2,
     say: Say = print,
     of_versions: Mapping[str, Sequence[str]] = VERSIONS,
-    of_servers: Mapping[str, Server] = SERVERS,
+    of_servers: Mapping[str, ServerSet] = SERVERS,
 ) -> Radar:
     """Run the radar.
 
@@ -90,7 +90,7 @@ def version(packages: Sequence[str]) -> Column:
     return Column(versions(found, NAMED), cells)
 
 
-def server(given: Server) -> Column:
+def server(given: ServerSet) -> Column:
     """Find what one server does with the work of the newest FastAPI."""
     try:
         found = programs(given.packages)
@@ -102,7 +102,7 @@ def server(given: Server) -> Column:
     return column
 
 
-def probed(probe: Callable[[Callable[..., Web]], str], given: Server, found: Path) -> str:
+def probed(probe: Callable[[Callable[..., Web]], str], given: ServerSet, found: Path) -> str:
     """Run a probe of a server, and end the servers that it has started."""
     started: list[Web] = []
 

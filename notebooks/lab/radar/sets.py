@@ -11,7 +11,7 @@ LATEST_FASTAPI = "0.165.0"
 LATEST = ("fastapi==0.165.0", "starlette==1.10.0", "python-multipart==0.0.34", "uvicorn==0.54.0")
 
 
-class Server(NamedTuple):
+class ServerSet(NamedTuple):
     """A server with the newest FastAPI: its packages, and how it is started.
 
     command: with {bin} for the programs' folder, {app} and {port}. grace: what makes it wait for
@@ -31,20 +31,22 @@ class Server(NamedTuple):
 
 GUNICORNS = {"grace": "--graceful-timeout 1", "watchdog": "--timeout 1"}
 SERVERS = {
-    "uvicorn": Server(LATEST, UVICORN, "--timeout-graceful-shutdown 1"),
-    "uvicorn, 2 workers": Server(LATEST, f"{UVICORN} --workers 2", "--timeout-graceful-shutdown 1"),
-    "gunicorn + uvicorn-worker": Server(
+    "uvicorn": ServerSet(LATEST, UVICORN, "--timeout-graceful-shutdown 1"),
+    "uvicorn, 2 workers": ServerSet(
+        LATEST, f"{UVICORN} --workers 2", "--timeout-graceful-shutdown 1"
+    ),
+    "gunicorn + uvicorn-worker": ServerSet(
         (*LATEST, "gunicorn==27.0.1", "uvicorn-worker==0.4.0"),
         GUNICORN % "uvicorn_worker.UvicornWorker",
         **GUNICORNS,
     ),
-    "gunicorn -k asgi": Server((*LATEST, "gunicorn==27.0.1"), GUNICORN % "asgi", **GUNICORNS),
-    "hypercorn": Server(
+    "gunicorn -k asgi": ServerSet((*LATEST, "gunicorn==27.0.1"), GUNICORN % "asgi", **GUNICORNS),
+    "hypercorn": ServerSet(
         (*LATEST, "hypercorn==0.18.0"),
         "{bin}/hypercorn {app} -b 127.0.0.1:{port}",
         "--graceful-timeout 1",
     ),
-    "granian": Server(
+    "granian": ServerSet(
         (*LATEST, "granian==2.8.9"),
         "{bin}/granian --interface asgi {app} --port {port}",
         "--workers-kill-timeout 1",

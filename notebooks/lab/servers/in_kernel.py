@@ -11,12 +11,12 @@ import nest_asyncio2
 
 from ..traces import until
 from .in_thread import START_TIMEOUT, InThread
-from .watched_uvicorn import Server
+from .watched_uvicorn import WatchedServer
 
 T = TypeVar("T")
 
 
-class KernelServer(Server):
+class KernelServer(WatchedServer):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # on the main thread uvicorn would take the kernel's own interrupt

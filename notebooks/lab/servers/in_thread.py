@@ -13,7 +13,7 @@ from ..observer.hooks import hooked
 from ..traces import Ledger, until
 from .collector import Collector
 from .travelling import imported
-from .watched_uvicorn import Server, why_not
+from .watched_uvicorn import WatchedServer, why_not
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class InThread:
             cause = self._server.probed.startup_error or self._failure or late
             raise RuntimeError(why_not(cause)) from cause
 
-    _make = Server
+    _make = WatchedServer
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="lab server", daemon=True)

@@ -13,12 +13,12 @@ from ..observer.hooks import hooked
 from ..observer.transport import Reporter
 from ..programs.lifeline import end_group, lifeline
 from .travelling import unpack
-from .watched_uvicorn import Server, why_not
+from .watched_uvicorn import WatchedServer, why_not
 
 STOP = b"stop\n"
 
 
-class SignalledServer(Server):
+class SignalledServer(WatchedServer):
     """A server that reports each signal it has taken."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -26,7 +26,7 @@ class SignalledServer(Server):
         self.reporter.control("taken")
 
 
-def hold(line: BinaryIO, server: Server) -> None:
+def hold(line: BinaryIO, server: WatchedServer) -> None:
     """Take orders; when the line breaks, end at once with all that this process has started."""
     for order in line:
         if order == STOP:

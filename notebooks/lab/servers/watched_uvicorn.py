@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
 logging.getLogger("uvicorn.webhook").addHandler(logging.NullHandler())
 
 
-class Server(uvicorn.Server):
+class WatchedServer(uvicorn.Server):
     """uvicorn's server for a watched app; calls `on_ready` with its URL when it listens."""
 
     def __init__(
