@@ -8,7 +8,7 @@ import pytest
 
 from lab.servers.web import Web, serve
 
-from .waiting import family
+from .waiting import family, is_resource_tracker
 
 # A shell starts what runs in its background deaf to this; tests send it to themselves.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -20,9 +20,9 @@ def nothing_is_left() -> Iterator[None]:
     """No process outlives the tests of the file that has started it."""
     before = family()
     yield
-    _, left = psutil.wait_procs(family() - before, timeout=60)
-    # One that the standard library starts once, for all of the run.
-    left = [each for each in left if "resource_tracker" not in " ".join(each.cmdline())]
+    # One that the standard library starts once, for all of the run, is not ours.
+    started = [each for each in family() - before if not is_resource_tracker(each)]
+    _, left = psutil.wait_procs(started, timeout=60)
     told = [process.cmdline() for process in left]
     for process in left:
         process.kill()  # so that the tests of other files do not meet it

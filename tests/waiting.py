@@ -21,6 +21,13 @@ def family() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
+def is_resource_tracker(process: psutil.Process) -> bool:
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

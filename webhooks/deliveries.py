@@ -131,6 +131,7 @@ ACCEPT = (
     .on_conflict_do_nothing()
     .execution_options(preserve_rowcount=True)
 )
+KEEP_BODY = sa.insert(bodies)
 BEGIN_ANEW = (
     sa.update(deliveries)
     .where(c.key == _given("its_key"), c.aside.is_not(None))
@@ -255,11 +256,12 @@ class Deliveries:
         """Insert deliveries and their bodies; return False when not all of them are new."""
         # In one order everywhere, or two processes would wait for each other's keys.
         together = sorted(arrived, key=lambda delivery: delivery.key)
-        inserted = connection.execute(ACCEPT, [row_of(delivery) for delivery in together])
-        if inserted.rowcount < len(together):
-            return False
+        rows = [row_of(delivery) for delivery in together]
         contents = [{"delivery": each.key, "content": each.body} for each in together]
-        connection.execute(sa.insert(bodies), contents)
+        alone = len(together) == 1  # which is the usual case, and drivers do it faster than a list
+        if connection.execute(ACCEPT, rows[0] if alone else rows).rowcount < len(together):
+            return False
+        connection.execute(KEEP_BODY, contents[0] if alone else contents)
         return True
 
     def _accept(self, connection: sa.Connection, delivery: Delivery) -> Answer:

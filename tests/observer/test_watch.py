@@ -25,6 +25,7 @@ from . import holding
 Serving = Callable[..., Web]
 PLACES = ["thread", "process"]
 APP = "tests.observer.holding:app"
+HERE = "tests/observer/holding.py:"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="how long each thread has run")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -43,12 +44,17 @@ def servers() -> Iterator[dict[str, Web]]:
 def test_what_holds_the_loop_is_named_and_all_of_its_time(
     servers: dict[str, Web], way: str, on: str
 ) -> None:
-    trace = servers[on].get(f"/{way}").wait()
-    begin, end = json.loads(trace.body)
-    (held,) = trace.held
-    assert held.ended is not None
-    assert held.began <= begin < end <= held.ended
-    assert (held.place, held.thread) == (holding.line(way), "")
+    place = ""
+    while place != holding.line(way):  # the test has an end
+        trace = servers[on].get(f"/{way}").wait()
+        begin, end = json.loads(trace.body)
+        (held,) = trace.held
+        assert held.ended is not None
+        assert held.began <= begin < end <= held.ended
+        place = held.place
+        # A look may come late, on a busy machine; and one call may be over before there is any.
+        assert place == watch.UNSEEN or place.startswith(HERE)
+        assert held.thread == ""
 
 
 @pytest.mark.parametrize("on", PLACES)
@@ -75,7 +81,9 @@ def test_a_thread_that_has_the_interpreter_is_named(servers: dict[str, Web], on:
         trace = servers[on].get("/beside").wait()
         until(lambda trace=trace: trace.settled)  # type: ignore[misc]
         found |= {(held.thread, held.place) for held in trace.held}
-        assert {thread for thread, _ in found} <= {"cruncher", "another thread"}
+        # The loop's thread may wait for the interpreter at a line of its own.
+        waits = {thread for thread, place in found if not place.startswith(HERE)}
+        assert waits <= {"another thread"}, found
 
 
 @linux

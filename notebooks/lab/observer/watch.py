@@ -293,6 +293,8 @@ class Watch:
         took = perf_counter() - turn.began
         if not own and self._usual[1] and ran < took / 4:
             return self._busiest(turn.others, took / 2)
+        if not own and max(sample.seconds for sample in turn.samples) > LATE:
+            return UNSEEN, ""  # by now, what follows the reader's call is at it
         return place_of(turn.samples), ""
 
     def _others(self) -> list[Other]:
