@@ -23,7 +23,7 @@ from .wire import current_trace, hang_up, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
 PROBES = 100
-LAST_STAMPS_WITHIN = 1.0  # seconds in which the stamps arrive of a request that was cut
+RECEIVED_WITHIN = 1.0  # seconds in which that stamp of a request arrives that was cut
 
 _numbers = itertools.count(1)
 
@@ -233,7 +233,7 @@ def cut(trace: Trace, error: httpx.TransportError) -> None:
     trace.error = f"{type(error).__name__}: {error}"
     # After a time-out the server may still come to read the request.
     if trace.received is None and not isinstance(error, httpx.TimeoutException):
-        expiry = threading.Timer(LAST_STAMPS_WITHIN, give_up, [trace])
+        expiry = threading.Timer(RECEIVED_WITHIN, give_up, [trace])
         expiry.daemon = True
         expiry.start()
 
