@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing import parent_process
 
-from lab.observer.transport import DistantPage
-from lab.traces.ledger import Ledger, Page
+from lab.observer.pages import Page
 
 from .noting import at_first
 
@@ -37,12 +37,10 @@ def put(stamp: str, before: bool) -> None:
         return name == "added" and called == task
 
     _around(Page, "added", before, added)
-    if name == "received":
-        _around(Ledger, "open_page", before, lambda *_: True)
-    elif task == "in_pool" and name != "added":  # stamped where the pool has its process
-        _around(DistantPage, name, before, lambda *_: True)
-    elif name != "added":
-        _around(Page, name, before, lambda key, *_: not task or key in keys)
+    if name != "added":
+        # What a pool runs is stamped in a process where nothing else is, and nothing was added.
+        here = task == "in_pool" and parent_process() is not None
+        _around(Page, name, before, lambda key, *_: not task or here or key in keys)
 
 
 def _around(owner: type, name: str, before: bool, chosen: Callable[..., bool]) -> None:

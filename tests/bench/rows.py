@@ -18,6 +18,7 @@ from lab.observer.asgi import Watched
 from lab.observer.hooks import hooked
 from lab.servers.web import serve
 from lab.traces import Ledger, Trace, Traces
+from lab.traces.notes import enter_noted
 from webhooks.work import logger
 
 from .apps import empty, two
@@ -82,10 +83,11 @@ def observer(size: float) -> Iterator[Row]:
         begin = time.process_time()
         for _ in range(number):
             await app({**scope, "state": {}}, receive, send)
+        enter_noted()
         return time.process_time() - begin
 
     async def ratios() -> list[float]:
-        watched = Watched(server.app, Ledger().open_page)
+        watched = Watched(server.app, Ledger().note)
         await cpu(server.app, 50)
         found = []
         for _ in range(max(2, int(60 * size))):
@@ -123,15 +125,15 @@ def filled(number: int) -> Ledger:
         at = trace.sent
         trace.status, trace.answered = 202, 0.002 + count % 7 * 0.0001
         trace.headers = {"content-length": str(count % 90), "content-type": "application/json"}
-        page = ledger.open_page(trace.id, at + 0.0005, "POST", "/two")
+        entry = ledger.receive(trace.id, at + 0.0005, "POST", "/two")
         for key in ("a", "b"):
-            page.added(key, "task", "background", at + 0.001)
-        page.responded(at + 0.0015)
+            entry.added(key, "task", "background", at + 0.001)
+        entry.responded(at + 0.0015)
         for key, begin in (("a", 0.002), ("b", 0.102)):
-            page.queued(key, at + begin)
-            page.started(key, at + begin + 0.0001, f"thread {count % 40}")
-            page.finished(key, at + begin + 0.1, None)
-        page.returned(at + 0.21)
+            entry.queued(key, at + begin)
+            entry.started(key, at + begin + 0.0001, f"thread {count % 40}")
+            entry.finished(key, at + begin + 0.1, None)
+        entry.returned(at + 0.21)
     return ledger
 
 

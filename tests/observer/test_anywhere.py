@@ -25,9 +25,6 @@ from _seen.hooks import hooked
 from _seen.asgi import Watched
 
 seen = []
-class Page:
-    def __getattr__(self, stamp):
-        return lambda *told: seen.append(stamp)
 
 async def work():
     pass
@@ -43,8 +40,8 @@ async def send(message):
 
 scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
 with hooked():
-    asyncio.run(Watched(app, lambda *told: Page())(scope, None, send))
-assert seen == ["added", "status", "responded", "started", "finished", "returned"], seen
+    asyncio.run(Watched(app, lambda _, stamp, *told: seen.append(stamp))(scope, None, send))
+assert seen == ["received", "added", "status", "responded", "started", "finished", "returned"], seen
 assert not [name for name in sys.modules if name.partition(".")[0] == "lab"]
 """
 

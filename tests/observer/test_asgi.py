@@ -53,7 +53,7 @@ def test_responded_is_when_all_that_is_declared_has_been_handed_over(case: str) 
         pass
 
     scope = {"type": "http", "method": method, "path": "/", "headers": []}
-    asyncio.run(Watched(app, ledger.open_page)(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run(Watched(app, ledger.enter)(scope, None, send))  # type: ignore[arg-type]
     first = next((n for n, at in enumerate(seen) if at is not None), None)
     assert first == expected
     assert len({at for at in seen if at is not None}) <= 1  # stamped once
@@ -66,7 +66,7 @@ def test_without_asyncio_the_apps_own_exception_comes_out() -> None:
         raise KeyError("its own")
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    call = Watched(app, ledger.open_page)(scope, None, None)  # type: ignore[arg-type]
+    call = Watched(app, ledger.enter)(scope, None, None)  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="its own"):
         call.send(None)
     assert ledger.traces[0].settled
@@ -82,7 +82,7 @@ def test_a_path_that_is_no_plain_text_is_stamped_as_one() -> None:
         assert type(scope["path"]) is Path
 
     scope = {"type": "http", "method": "GET", "path": Path("/x"), "headers": []}
-    asyncio.run(Watched(app, ledger.open_page)(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(Watched(app, ledger.enter)(scope, None, None))  # type: ignore[arg-type]
     trace: Trace = ledger.traces[0]
     assert type(trace.path) is str
     assert trace.path == "/x"
@@ -95,7 +95,7 @@ def call(app: Any) -> Trace:
         pass
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    asyncio.run(Watched(app, ledger.open_page)(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run(Watched(app, ledger.enter)(scope, None, send))  # type: ignore[arg-type]
     return ledger.traces[0]
 
 

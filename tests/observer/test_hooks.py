@@ -74,7 +74,7 @@ async def call(app: App, path: str = "/", **scope: Any) -> list[Any]:
 
 def watched(app: App) -> tuple[Watched, Ledger]:
     ledger = Ledger()
-    return Watched(app, ledger.open_page), ledger
+    return Watched(app, ledger.enter), ledger
 
 
 def test_work_in_pools_is_seen_and_the_pools_own_workers_are_not(serving: Serving) -> None:
@@ -534,7 +534,7 @@ ledger = Ledger()
 assert "anyio" not in sys.modules
 with hooked():
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    asyncio.run(Watched(app, ledger.open_page)(scope, None, None))
+    asyncio.run(Watched(app, ledger.enter)(scope, None, None))
 assert [task.name for task in ledger.traces.tasks] == ["int"]
 from anyio import to_thread
 assert not hasattr(to_thread.run_sync, "__wrapped__")

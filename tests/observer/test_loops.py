@@ -27,7 +27,7 @@ def watched(endpoint: Any) -> Traces:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with hooked():
-            await Watched(app, ledger.open_page)(SCOPE, None, None)  # type: ignore[arg-type]
+            await Watched(app, ledger.enter)(SCOPE, None, None)  # type: ignore[arg-type]
             for _ in range(3):
                 await asyncio.sleep(0)
         left.append(vars(loop).get("create_task"))

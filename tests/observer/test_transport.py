@@ -46,7 +46,7 @@ def test_records_come_whole_and_in_order_over_many_segments(
 ) -> None:
     many = 3 * FURTHER // 40
     for number in range(many):
-        collector.reporter("1", "stamp", number, 0.5, None, "名\ud800")
+        collector.reporter.note("1", "stamp", number, 0.5, None, "名\ud800")
     collector.read()
     assert numbers(seen, "stamp") == list(range(many))
     assert seen[0] == ("1", "stamp", 0, 0.5, None, "名\ud800")
@@ -54,7 +54,7 @@ def test_records_come_whole_and_in_order_over_many_segments(
 
 def test_a_long_record_is_followed_by_others(collector: Collector, seen: Seen) -> None:
     for text in ("x" * 10_000, "y" * FIRST, "z"):
-        collector.reporter("1", "line", text)
+        collector.reporter.note("1", "line", text)
     collector.read()
     assert [stamp[2] for stamp in seen] == ["x" * 10_000, "y" * FIRST, "z"]
 
@@ -62,7 +62,7 @@ def test_a_long_record_is_followed_by_others(collector: Collector, seen: Seen) -
 def test_a_record_that_is_half_written_comes_when_it_is_whole(
     collector: Collector, seen: Seen
 ) -> None:
-    collector.reporter("1", "first", "x")
+    collector.reporter.note("1", "first", "x")
     collector.read()
     (path,) = Path(collector.reporter.folder).iterdir()
     whole = path.read_bytes()
@@ -85,10 +85,10 @@ def test_a_stamp_within_a_stamp_loses_neither(collector: Collector, seen: Seen) 
             self.number, self.cycle = number, self
 
         def __del__(self) -> None:
-            collector.reporter("1", "inner", self.number)
+            collector.reporter.note("1", "inner", self.number)
 
     def interrupted(number: int, frame: object) -> None:
-        collector.reporter("1", "signalled", next(signals))
+        collector.reporter.note("1", "signalled", next(signals))
 
     signals = iter(range(10**9))
     before = signal.signal(signal.SIGALRM, interrupted)
@@ -96,7 +96,7 @@ def test_a_stamp_within_a_stamp_loses_neither(collector: Collector, seen: Seen) 
     try:
         for number in range(20_000):
             Told(number)
-            collector.reporter("1", "outer", number)
+            collector.reporter.note("1", "outer", number)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -118,15 +118,15 @@ class Cycle:
     def __init__(self):
         self.itself = self
     def __del__(self):
-        report("gc", "stamp", 0)
+        report.note("gc", "stamp", 0)
 
-signal.signal(signal.SIGALRM, lambda *_: report("signal", "stamp", 0))
+signal.signal(signal.SIGALRM, lambda *_: report.note("signal", "stamp", 0))
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 
 def stamp(name):
     number = 0
     while True:
-        report(name, "stamp", number)
+        report.note(name, "stamp", number)
         os.write(1, b"%s %d\\n" % (name.encode(), number))
         number += 1
         Cycle()
@@ -182,14 +182,14 @@ def test_without_room_the_process_falls_silent_and_the_trace_says_so(
     collector = Collector(ledger.enter, ledger.miss_stamps)
     try:
         trace = ledger.open(Trace("1", 0.0))
-        collector.reporter("1", "received", 0.0, "GET", "/")
+        collector.reporter.note("1", "received", 0.0, "GET", "/")
 
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "posix_fallocate", full)
         for number in range(FIRST // 20):
-            collector.reporter("1", "line", str(number))
+            collector.reporter.note("1", "line", str(number))
         assert trace.wait(10) is trace
         assert f"process {os.getpid()} has no room for stamps in {place()}" in str(trace)
         assert ledger.open(Trace("2", 0.0)).wait(0).unseen == trace.unseen
@@ -207,7 +207,7 @@ def test_a_full_disk_ends_no_watched_process(tmp_path: Path) -> None:
         code = (
             "import sys; from lab.observer.transport import Reporter\n"
             "report = Reporter(sys.argv[1])\n"
-            "for number in range(100_000): report('1', 'stamp', number)\nprint('served on')"
+            "for number in range(100_000): report.note('1', 'stamp', number)\nprint('served on')"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, small], capture_output=True, text=True, check=False
@@ -219,7 +219,7 @@ def test_a_full_disk_ends_no_watched_process(tmp_path: Path) -> None:
 
 
 def test_nobody_else_may_look(collector: Collector) -> None:
-    collector.reporter("1", "stamp", 1)
+    collector.reporter.note("1", "stamp", 1)
     folder = Path(collector.reporter.folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
@@ -230,14 +230,15 @@ def test_old_segments_go_and_those_of_ended_processes(
 ) -> None:
     folder = Path(collector.reporter.folder)
     for number in range(3 * FURTHER // 20):
-        collector.reporter("1", "stamp", number)
+        collector.reporter.note("1", "stamp", number)
     code = (
-        "import sys; from lab.observer.transport import Reporter; Reporter(sys.argv[1])('1', 'x')"
+        "import sys; from lab.observer import transport\n"
+        "transport.Reporter(sys.argv[1]).note('1', 'x')"
     )
     subprocess.run([sys.executable, "-c", code, folder], check=True)
     assert len([*folder.iterdir()]) > 3
     until(lambda: len([*folder.iterdir()]) == 1)
-    collector.reporter("1", "stamp", -1)
+    collector.reporter.note("1", "stamp", -1)
     until(lambda: numbers(seen, "stamp")[-1:] == [-1])
     assert ("1", "x") in seen
 
@@ -247,11 +248,11 @@ def test_a_look_may_come_while_the_segments_are_tidied(
 ) -> None:
     def look(pid: int) -> bool:
         collector.reporter.begin_anew()
-        collector.reporter("1", "stamp", 2)
+        collector.reporter.note("1", "stamp", 2)
         collector.read()
         return True
 
-    collector.reporter("1", "stamp", 1)
+    collector.reporter.note("1", "stamp", 1)
     collector.read()
     monkeypatch.setattr("lab.servers.collector.alive", look)
     collector._tidy()
@@ -282,7 +283,7 @@ def test_folders_of_ended_processes_are_swept_and_those_of_living_ones_stay() ->
 def test_threads_of_one_process_do_not_mix_their_records(collector: Collector, seen: Seen) -> None:
     def stamp(name: str) -> None:
         for number in range(20_000):
-            collector.reporter(name, "stamp", number)
+            collector.reporter.note(name, "stamp", number)
 
     threads = [threading.Thread(target=stamp, args=[str(n)]) for n in range(4)]
     for thread in threads:
@@ -297,4 +298,4 @@ def test_threads_of_one_process_do_not_mix_their_records(collector: Collector, s
 def test_a_reporter_in_a_notebook_that_has_gone_is_silent(tmp_path: Path) -> None:
     report = Reporter(str(tmp_path / "gone"))
     for _ in range(3):
-        report("1", "stamp", time.monotonic())
+        report.note("1", "stamp", time.monotonic())

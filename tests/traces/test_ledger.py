@@ -1,6 +1,7 @@
 """Stamps are entered into the traces of their requests, in whatever order they come."""
 
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -8,41 +9,42 @@ from typing import Any
 
 import pytest
 
+from lab.observer.pages import Page
 from lab.servers.collector import Collector
 from lab.traces import Task, Trace, Traces, until
-from lab.traces.ledger import Ledger, Page
+from lab.traces.ledger import Entry, Ledger
 from lab.traces.model import Held
 
 
-def page_of(ledger: Ledger, sent: float = 0.0) -> tuple[Trace, Page]:
+def entry_of(ledger: Ledger, sent: float = 0.0) -> tuple[Trace, Entry]:
     trace = ledger.open(Trace("1", sent))
-    return trace, ledger.open_page("1", sent, "POST", "/x")
+    return trace, ledger.receive("1", sent, "POST", "/x")
 
 
 def test_moments_become_seconds_after_sending() -> None:
-    trace, page = page_of(Ledger(), sent=5.0)
-    page.responded(5.5)
-    page.added("k", "a", "thread", 6.0)
-    page.started("k", 6.5, "thread 1")
-    page.line("INFO hello")
+    trace, entry = entry_of(Ledger(), sent=5.0)
+    entry.responded(5.5)
+    entry.added("k", "a", "thread", 6.0)
+    entry.started("k", 6.5, "thread 1")
+    entry.line("INFO hello")
     assert (trace.received, trace.responded, trace.path) == (0.0, 0.5, "/x")
     assert trace.log == ["INFO hello"]
     assert trace.tasks == [Task("a", "thread", "thread 1", added=1.0, started=1.5)]
 
 
 def test_a_start_may_be_entered_before_the_announcement() -> None:
-    trace, page = page_of(Ledger())
-    page.started("k", 2.0, "process 9")
-    page.added("k", "a", "process", 1.0)
+    trace, entry = entry_of(Ledger())
+    entry.started("k", 2.0, "process 9")
+    entry.added("k", "a", "process", 1.0)
     assert [(task.name, task.started) for task in trace.tasks] == [("a", 2.0)]
 
 
 def test_all_stamps_may_be_entered_before_the_announcement() -> None:
     ledger = Ledger()
-    trace, page = page_of(ledger)
-    page.started("k", 2.0, "process 9")
-    page.finished("k", 3.0, None)
-    page.added("k", "a", "process", 1.0)
+    trace, entry = entry_of(ledger)
+    entry.started("k", 2.0, "process 9")
+    entry.finished("k", 3.0, None)
+    entry.added("k", "a", "process", 1.0)
     assert trace.tasks == [
         Task("a", "process", "process 9", 1.0, started=2.0, finished=3.0, process=9)
     ]
@@ -59,7 +61,7 @@ def switching() -> Iterator[None]:
 
 @pytest.mark.usefixtures("switching")
 def test_concurrent_first_stamps_share_one_task() -> None:
-    trace, page = page_of(Ledger())
+    trace, entry = entry_of(Ledger())
     tasks = 10_000
     together = threading.Barrier(2)
 
@@ -69,8 +71,8 @@ def test_concurrent_first_stamps_share_one_task() -> None:
             stamp(str(number))
 
     others = [
-        threading.Thread(target=tell, args=(lambda key: page.started(key, 2.0, "process 9"),)),
-        threading.Thread(target=tell, args=(lambda key: page.added(key, "a", "process", 1.0),)),
+        threading.Thread(target=tell, args=(lambda key: entry.started(key, 2.0, "process 9"),)),
+        threading.Thread(target=tell, args=(lambda key: entry.added(key, "a", "process", 1.0),)),
     ]
     for each in others:
         each.start()
@@ -82,14 +84,14 @@ def test_concurrent_first_stamps_share_one_task() -> None:
 
 @pytest.mark.parametrize("last", ["finished", "gone"])
 def test_the_last_stamp_wakes_a_waiting_thread(last: str) -> None:
-    trace, page = page_of(Ledger())
-    page.added("k", "a", "background", 1.0)
-    page.started("k", 2.0, "loop")
-    page.returned(2.0)
+    trace, entry = entry_of(Ledger())
+    entry.added("k", "a", "background", 1.0)
+    entry.started("k", 2.0, "loop")
+    entry.returned(2.0)
     waiting = threading.Thread(target=trace.wait, args=(60,))
     waiting.start()
     assert waiting.is_alive()
-    getattr(page, last)("k", 3.0, None)
+    getattr(entry, last)("k", 3.0, None)
     waiting.join(10)
     assert not waiting.is_alive()
 
@@ -105,22 +107,22 @@ def test_error_and_place_are_set_before_the_stamp_that_wakes_waiters() -> None:
                 seen.append((self.where, self.error))
 
     ledger = Ledger()
-    trace, page = page_of(ledger)
+    trace, entry = entry_of(ledger)
     trace.tasks.append(Watched())
     ledger._tasks["1", "k"] = trace.tasks[0]
-    page.started("k", 2.0, "loop")
-    page.finished("k", 3.0, "ValueError")
+    entry.started("k", 2.0, "loop")
+    entry.finished("k", 3.0, "ValueError")
     assert seen == [("loop", None), ("loop", "ValueError")]
 
 
 def test_a_stamp_after_the_servers_end_belongs_to_the_same_task() -> None:
     ledger = Ledger()
-    trace, page = page_of(ledger)
-    page.added("k", "a", "thread", 1.0)
-    page.started("k", 2.0, "thread 1")
+    trace, entry = entry_of(ledger)
+    entry.added("k", "a", "thread", 1.0)
+    entry.started("k", 2.0, "thread 1")
     ledger.close(3.0)
     assert [task.state for task in trace.tasks] == ["lost"]
-    page.finished("k", 4.0, None)
+    entry.finished("k", 4.0, None)
     assert [task.state for task in trace.tasks] == ["finished"]
     assert trace.settled
 
@@ -128,10 +130,10 @@ def test_a_stamp_after_the_servers_end_belongs_to_the_same_task() -> None:
 def test_a_servers_end_is_entered_for_open_requests_only() -> None:
     ledger = Ledger()
     over, at_work = (ledger.open(Trace(name, 5.0)) for name in ("over", "at work"))
-    ledger.open_page("over", 5.1, "GET", "/").returned(5.2)
-    page = ledger.open_page("at work", 5.1, "GET", "/")
+    ledger.receive("over", 5.1, "GET", "/").returned(5.2)
+    entry = ledger.receive("at work", 5.1, "GET", "/")
     ledger.ending("SIGTERM", 6.0)
-    page.returned(7.0)
+    entry.returned(7.0)
     ledger.close(8.0)
     assert (over.ending, over.gone) == ((), None)
     assert at_work.ending == (("SIGTERM", 1.0), ("exit", 3.0))
@@ -139,9 +141,9 @@ def test_a_servers_end_is_entered_for_open_requests_only() -> None:
 
 def test_open_tasks_are_gone_when_the_server_ends() -> None:
     ledger = Ledger()
-    trace, page = page_of(ledger, sent=1.0)
-    page.started("a", 2.0, "loop")
-    page.added("b", "b", "background", 2.0)
+    trace, entry = entry_of(ledger, sent=1.0)
+    entry.started("a", 2.0, "loop")
+    entry.added("b", "b", "background", 2.0)
     ledger.close(4.0)
     assert [task.state for task in trace.tasks] == ["lost", "never ran"]
     assert trace.settled
@@ -156,22 +158,22 @@ def test_another_clients_request_is_entered_when_it_is_received() -> None:
 
 
 def test_a_background_task_not_begun_when_the_call_returns_never_ran() -> None:
-    trace, page = page_of(Ledger())
+    trace, entry = entry_of(Ledger())
     for key, runner in [("a", "background"), ("b", "thread")]:
-        page.added(key, key, runner, 0.5)
-    page.returned(1.0)
+        entry.added(key, key, runner, 0.5)
+    entry.returned(1.0)
     assert [task.state for task in trace.tasks] == ["never ran", "waiting"]
     assert not trace.settled
 
 
 def test_only_the_newest_traces_are_kept_and_stamps_of_others_dropped() -> None:
     ledger = Ledger(limit=2)
-    trace, page = page_of(ledger)
-    page.added("k", "a", "background", 0.5)
+    trace, entry = entry_of(ledger)
+    entry.added("k", "a", "background", 0.5)
     for number in "23":
         ledger.open(Trace(number, sent=0.0))
-    page.started("k", 1.0, "loop")
-    page.added("l", "b", "background", 1.5)
+    entry.started("k", 1.0, "loop")
+    entry.added("l", "b", "background", 1.5)
     ledger.enter("1", "line", "too late")
     assert [trace.id for trace in ledger.traces] == ["2", "3"]
     assert ledger._tasks == {}
@@ -181,19 +183,20 @@ def test_only_the_newest_traces_are_kept_and_stamps_of_others_dropped() -> None:
 def test_stamps_from_another_process_give_the_same_trace() -> None:
     ledger = Ledger()
     collector = Collector(ledger.enter, ledger.miss_stamps)
-    trace, near = page_of(ledger)
-    far = collector.reporter.open_page("2", 5.0, "POST", "/x")
-    for page in (near, far):
-        page.status(202)
-        page.added("k", "a", "background", 6.0)
-        page.queued("k", 6.5)
-        page.started("k", 7.0, "loop")
-        page.finished("k", 8.0, "ValueError: 3")
-        page.added("l", "b", "thread", 6.0)
-        page.gone("l", 9.0, None)
-        page.line("INFO hello")
-        page.responded(6.0)
-        page.returned(9.0)
+    trace, near = entry_of(ledger)
+    far = Page(collector.reporter.note, "2")
+    far.received(5.0, "POST", "/x", os.getpid())
+    for entry in (near, far):
+        entry.status(202)
+        entry.added("k", "a", "background", 6.0)
+        entry.queued("k", 6.5)
+        entry.started("k", 7.0, "loop")
+        entry.finished("k", 8.0, "ValueError: 3")
+        entry.added("l", "b", "thread", 6.0)
+        entry.gone("l", 9.0, None)
+        entry.line("INFO hello")
+        entry.responded(6.0)
+        entry.returned(9.0)
     assert until(lambda: len(ledger.traces) == 2, 10)
     _, other = ledger.traces.wait(10)
     collector.close()
@@ -214,9 +217,9 @@ def test_stamps_in_any_order_leave_no_ghost_task(runner: str) -> None:
         ("returned", 4.0),
     ]
     for order in itertools.permutations(stamps):
-        trace, page = page_of(Ledger())
+        trace, entry = entry_of(Ledger())
         for stamp, *seen in order:
-            getattr(page, stamp)(*seen)
+            getattr(entry, stamp)(*seen)
         assert trace.tasks == [
             Task(
                 "a",
@@ -239,10 +242,10 @@ def test_a_task_that_starts_as_its_call_returns_is_not_lost() -> None:
         if order.index(stamps[0]) < order.index(stamps[1])
     ]
     for order in orders:  # a process sends the start before the end
-        trace, page = page_of(Ledger())
-        page.added("k", "a", "background", 1.0)
+        trace, entry = entry_of(Ledger())
+        entry.added("k", "a", "background", 1.0)
         for stamp, *seen in order:
-            getattr(page, stamp)(*seen)
+            getattr(entry, stamp)(*seen)
         assert [task.state for task in trace.tasks] == ["finished"], order
 
 
@@ -267,12 +270,12 @@ def test_a_start_wakes_wait_started() -> None:
 
 def test_a_parent_is_found_by_its_key_while_it_runs_and_makes_no_task_afterwards() -> None:
     ledger = Ledger()
-    page = ledger.open_page("1", 0.0, "POST", "/")
-    page.added("k", "store", "thread", 1.0)
-    page.added("l", "during", "thread", 2.0, "k")
-    page.started("k", 1.0, "thread 7")
-    page.finished("k", 3.0, None)
-    page.added("m", "afterwards", "thread", 4.0, "k")
+    entry = ledger.receive("1", 0.0, "POST", "/")
+    entry.added("k", "store", "thread", 1.0)
+    entry.added("l", "during", "thread", 2.0, "k")
+    entry.started("k", 1.0, "thread 7")
+    entry.finished("k", 3.0, None)
+    entry.added("m", "afterwards", "thread", 4.0, "k")
     store, during, afterwards = ledger.traces.tasks
     assert during.parent is store
     assert (store.parent, afterwards.parent) == (None, None)
@@ -281,9 +284,9 @@ def test_a_parent_is_found_by_its_key_while_it_runs_and_makes_no_task_afterwards
 def test_each_process_ends_with_its_own_requests() -> None:
     ledger = Ledger()
     for number, process in (("1", 11), ("2", 12)):
-        page = ledger.open_page(number, 0.0, "POST", "/", process)
-        page.added("k", "work", "thread", 1.0)
-        page.started("k", 2.0, "thread 5")
+        entry = ledger.receive(number, 0.0, "POST", "/", process)
+        entry.added("k", "work", "thread", 1.0)
+        entry.started("k", 2.0, "thread 5")
     one, other = ledger.traces
     ledger.ending("SIGKILL", 3.0, 11)
     ledger.close(4.0, 11)
@@ -297,22 +300,22 @@ def test_each_process_ends_with_its_own_requests() -> None:
 
 def sent(ledger: Ledger, id: str, at: float, process: int | None = None) -> Trace:
     trace = ledger.open(Trace(id, at))
-    ledger.open_page(id, at, "POST", "/x", process)
+    ledger.receive(id, at, "POST", "/x", process)
     return trace
 
 
 def test_whoever_is_open_while_the_loop_is_held_knows_of_it() -> None:
     ledger = Ledger()
     before, during = sent(ledger, "1", 1.0), sent(ledger, "2", 2.0)
-    ledger.page("1").returned(1.5)  # type: ignore[union-attr]
+    ledger.entry("1").returned(1.5)  # type: ignore[union-attr]
     waits = ledger.open(Trace("3", 2.2))
     ledger.enter("*", "held", 2.0, None, "a.py:1", "")
-    ledger.page("2").returned(2.5)  # type: ignore[union-attr]
+    ledger.entry("2").returned(2.5)  # type: ignore[union-attr]
     assert not during.settled
-    ledger.open_page("3", 2.5, "POST", "/x")
+    ledger.receive("3", 2.5, "POST", "/x")
     ledger.enter("*", "held", 2.0, 2.5, "a.py:2", "")
     later, late = sent(ledger, "4", 2.6), ledger.open(Trace("5", 2.4))
-    ledger.open_page("5", 2.6, "POST", "/x")
+    ledger.receive("5", 2.6, "POST", "/x")
     told = [Held(2.0, 2.5, "a.py:2")]
     assert [[*each.held] for each in (before, during, waits, later, late)] == [
         [], told, told, [], told,

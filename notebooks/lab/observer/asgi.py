@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
@@ -10,17 +11,16 @@ from typing import Any
 
 from .loops import running_loop
 from .names import plain
-from .pages import TRACE_HEADER, Page
+from .pages import EVERY, TRACE_HEADER, Note, Page
 from .requests import Request, current, new_key
 from .transport import Reporter
-from .watch import Tell, watch_loop
+from .watch import watch_loop
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-OpenPage = Callable[[str, float, str, str], Page]
 
 _TRACE_HEADER = TRACE_HEADER.encode()
 
@@ -28,31 +28,29 @@ _TRACE_HEADER = TRACE_HEADER.encode()
 class Watched:
     """An ASGI app that behaves as the one it wraps, and has each request stamped.
 
-    held: learns for how long its event loop is held, and by what; None to leave the loop alone.
+    note: keeps the stamps of this process; reporter, those of processes that the app makes.
+    watch: whether to note for how long the event loop is held, and by what.
     """
 
     def __init__(
-        self,
-        app: App,
-        open_page: OpenPage,
-        reporter: Reporter | None = None,
-        held: Tell | None = None,
+        self, app: App, note: Note, reporter: Reporter | None = None, watch: bool = False
     ) -> None:
         self.app = app
-        self.open_page = open_page
+        self.note = note
         self.reporter = reporter
-        self.held = held
+        self.watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.held is not None:
-            watch_loop(self.held)
+        if self.watch:
+            watch_loop(self._held)
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         received = perf_counter()
         trace_id, scope = take_trace_id(scope)
         loop = running_loop()
-        page = self.open_page(trace_id, received, scope["method"], plain(scope["path"]))
+        page = Page(self.note, trace_id)
+        page.received(received, scope["method"], plain(scope["path"]), os.getpid())
         token = current.set(Request(trace_id, page, self.reporter))
         try:
             await self.app(scope, receive, Response(page, send, scope["method"]).send)
@@ -66,6 +64,9 @@ class Watched:
             raise
         current.reset(token)
         page.returned(perf_counter())
+
+    def _held(self, began: float, ended: float | None, place: str, thread: str) -> None:
+        self.note(EVERY, "held", began, ended, place, thread, os.getpid())
 
 
 class Response:

@@ -40,8 +40,7 @@ def watched(name: str, folder: str, watch_loop: bool) -> Probed:
         report.control("failed", os.getpid(), f"{describe(error)}{_place(error)}")
         raise
     _for_good.enter_context(hooked())
-    held = report.held if watch_loop else None
-    seen = Watched(app, report.open_page, report, held)
+    seen = Watched(app, report.note, report, watch_loop)
     return Probed(seen, os.path.basename(folder), partial(_tell, report))
 
 

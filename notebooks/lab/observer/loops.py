@@ -21,6 +21,7 @@ from .requests import Request, current
 _hooked: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _pending: set[LoopTask] = set()
 _in_place = False
+_newest: weakref.ref[Any] | None = None  # of the loops hooked: told faster than the others
 
 
 def hook_loops() -> None:
@@ -31,8 +32,8 @@ def hook_loops() -> None:
 
 def unhook_loops() -> None:
     """Leave all loops as they were, less what the app itself has put in our place."""
-    global _in_place
-    _in_place = False
+    global _in_place, _newest
+    _in_place, _newest = False, None
     for loop, hook in list(_hooked.items()):
         if loop.__dict__.get("create_task") is hook:
             del loop.__dict__["create_task"]
@@ -41,12 +42,16 @@ def unhook_loops() -> None:
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here, hooked if it is to be; None under another library."""
+    global _newest
     loop = asyncio._get_running_loop()
-    if loop is not None and _in_place and loop not in _hooked and hasattr(loop, "__dict__"):
+    if loop is None or (_newest is not None and _newest() is loop):
+        return loop
+    if _in_place and loop not in _hooked and hasattr(loop, "__dict__"):
         original = loop.create_task
         # An instance's attribute stays when the app sets a task factory; a factory would be lost.
         _hooked[loop] = functools.wraps(original)(_create_task(loop, original))
         loop.__dict__["create_task"] = _hooked[loop]
+        _newest = weakref.ref(loop)
     return loop
 
 

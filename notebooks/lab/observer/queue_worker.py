@@ -76,13 +76,13 @@ def start_stamped(trace_id: str, key: str, name: str, worker: str) -> Iterator[N
         yield
         return
     start, where = new_key(), f"process {os.getpid()} on {socket.gethostname()}"
-    report(trace_id, "begun", key, start, name, perf_counter(), where, worker)
+    report.note(trace_id, "begun", key, start, name, perf_counter(), where, worker)
     try:
         yield
     except BaseException as error:
-        report(trace_id, "ended", key, start, perf_counter(), *_outcome(error))
+        report.note(trace_id, "ended", key, start, perf_counter(), *_outcome(error))
         raise
-    report(trace_id, "ended", key, start, perf_counter(), None, False)
+    report.note(trace_id, "ended", key, start, perf_counter(), None, False)
 
 
 def _outcome(error: BaseException) -> tuple[str | None, bool]:

@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
-from .pages import EVERY, Page
-
 FIRST, FURTHER = 64 * 1024, 1024 * 1024  # bytes: many a pool's process has little to tell
 GLANCE = 4096
 SILENT = "-silent"
@@ -30,8 +28,6 @@ _HEAD = struct.Struct("<II")
 _VERSION = 2  # of marshal: every CPython reads it
 _numbers = itertools.count(1)
 
-# A request's id, what was seen of it (a method of `Page`), and that method's arguments.
-Enter = Callable[..., None]
 Write = Callable[[bytes], object]
 
 
@@ -51,7 +47,7 @@ class Reporter:
         self._segments: dict[int, Write] = {}
         self._current: tuple[int, Write] = (0, _full)
 
-    def __call__(self, *stamp: Any) -> None:
+    def note(self, *stamp: Any) -> None:
         """Write a stamp: a request's id, what was seen of it, and the arguments of that."""
         try:
             body = marshal.dumps(stamp, _VERSION)
@@ -88,16 +84,7 @@ class Reporter:
 
     def control(self, what: str, *told: Any) -> None:
         """Tell of this process itself: that it is ready, say."""
-        self("", what, *told)
-
-    def open_page(self, trace_id: str, received: float, method: str, path: str) -> Page:
-        """Tell of a request that this process's server has received."""
-        self(trace_id, "received", received, method, path, os.getpid())
-        return DistantPage(self, trace_id)
-
-    def held(self, began: float, ended: float | None, place: str, thread: str) -> None:
-        """Tell that the loop of this process is held, or what has held it."""
-        self(EVERY, "held", began, ended, place, thread, os.getpid())
+        self.note("", what, *told)
 
     def __reduce__(self) -> tuple[Callable[[str], Reporter], tuple[str]]:
         return arrived, (self.folder,)
@@ -148,46 +135,6 @@ def new_segment(folder: str, size: int) -> tuple[str, Write]:
     finally:
         os.close(file)
     return path, write
-
-
-class DistantPage:
-    """A request's page in another process, the notebook's: whatever is seen travels there."""
-
-    __slots__ = ("_report", "_trace_id")
-
-    def __init__(self, report: Reporter, trace_id: str) -> None:
-        self._report = report.__call__  # to call the object itself costs more
-        self._trace_id = trace_id
-
-    def status(self, code: int) -> None:
-        self._report(self._trace_id, "status", code)
-
-    def traced(self, otel: str) -> None:
-        self._report(self._trace_id, "traced", otel)
-
-    def responded(self, at: float) -> None:
-        self._report(self._trace_id, "responded", at)
-
-    def returned(self, at: float) -> None:
-        self._report(self._trace_id, "returned", at)
-
-    def line(self, text: str) -> None:
-        self._report(self._trace_id, "line", text)
-
-    def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
-        self._report(self._trace_id, "added", key, name, runner, at, parent)
-
-    def queued(self, key: str, at: float, in_queue: tuple[str, str] | None = None) -> None:
-        self._report(self._trace_id, "queued", key, at, in_queue)
-
-    def started(self, key: str, at: float, where: str) -> None:
-        self._report(self._trace_id, "started", key, at, where)
-
-    def finished(self, key: str, at: float, error: str | None) -> None:
-        self._report(self._trace_id, "finished", key, at, error)
-
-    def gone(self, key: str, at: float, error: str | None) -> None:
-        self._report(self._trace_id, "gone", key, at, error)
 
 
 class Segment:

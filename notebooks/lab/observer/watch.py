@@ -42,8 +42,8 @@ def watch_loop(tell: Tell) -> None:
     """Watch the asyncio loop that runs here until it is closed; to ask again changes nothing.
 
     A loop that is not written in Python, such as uvloop's, is left alone.
-    tell: learns of a hold as soon as it is seen, without an end, and again when the loop is free:
-    `Reporter.held`, or what enters that. A hold that ends where it began was none after all.
+    tell: learns of a hold as soon as it is seen, without an end, and again when the loop is free.
+    A hold that ends where it began was none after all.
     """
     loop: Any = asyncio._get_running_loop()
     if not hasattr(loop, "_process_events") or not hasattr(loop, "__dict__"):

@@ -13,7 +13,7 @@ from typing import Any
 from .names import describe, name_of, unwrapped
 from .pages import Page
 from .requests import Request
-from .transport import DistantPage, Reporter
+from .transport import Reporter
 
 
 def stamped(
@@ -67,7 +67,7 @@ class InProcess:
             self._refuse_cells()
             call = bytes(ForkingPickler.dumps(self.call))
         except Exception as error:
-            page = DistantPage(self.report, self.trace_id)
+            page = Page(self.report.note, self.trace_id)
             page.gone(self.key, perf_counter(), describe(error))
             raise
         return _arrived, (call, self.trace_id, self.key, self.report)
@@ -83,7 +83,7 @@ class InProcess:
             )
 
     def __call__(self) -> Any:
-        page = DistantPage(self.report, self.trace_id)
+        page = Page(self.report.note, self.trace_id)
         with Request(self.trace_id, page, self.report, self.key):
             return stamped(self.call, page, self.key, this_process)()
 

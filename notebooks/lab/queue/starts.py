@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from ..traces.ledger import Page, lose_waiting, page_of, page_of_queued
+from ..traces.ledger import Entry, entry_of, entry_of_queued, lose_waiting
 
 MOST_EARLY = 1000
 
@@ -48,9 +48,9 @@ class Starts:
 
     def enter(self, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
         """Enter a worker's stamp, `begun` or `ended`, of the message with this key."""
-        page = page_of(trace_id)
-        if page is not None:
-            self._enter(page, trace_id, stamp, key, *seen)
+        entry = entry_of(trace_id)
+        if entry is not None:
+            self._enter(entry, trace_id, stamp, key, *seen)
 
     def enter_delivery(self, stamp: str, key: str, *seen: Any) -> None:
         """Enter a worker's stamp of the delivery with this key."""
@@ -63,20 +63,20 @@ class Starts:
         """
         early, self._early = self._early, deque(maxlen=MOST_EARLY)
         for stamp, key, *seen in early:
-            page = page_of_queued(key)
-            if page is None:
+            entry = entry_of_queued(key)
+            if entry is None:
                 self._early.append((stamp, key, *seen))
             else:
-                self._enter(page, page.trace_id, stamp, key, *seen)
+                self._enter(entry, entry.trace_id, stamp, key, *seen)
 
-    def _enter(self, page: Page, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
+    def _enter(self, entry: Entry, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
         with self._turn:
             message = self._messages.setdefault((trace_id, key), Message(awaited=key))
-            getattr(self, f"_{stamp}")(page, message, *seen)
+            getattr(self, f"_{stamp}")(entry, message, *seen)
 
     def _begun(
         self,
-        page: Page,
+        entry: Entry,
         message: Message,
         start: str,
         name: str,
@@ -86,33 +86,33 @@ class Starts:
     ) -> None:
         task = message.awaited or start
         if message.awaited is None:
-            page.added(task, name, "queue", at)
-        page.started(task, at, where)
+            entry.added(task, name, "queue", at)
+        entry.started(task, at, where)
         # The worker that had the message before has sent no end: that start was lost.
         for lost, before in message.open.items():
-            page.gone(message.tasks[lost], self._ended_at(before) or at, None)
+            entry.gone(message.tasks[lost], self._ended_at(before) or at, None)
         message.awaited, message.name = None, name
         message.tasks[start] = task
         message.open = {start: on}
 
     def _ended(
-        self, page: Page, message: Message, start: str, at: float, error: str | None, again: bool
+        self, entry: Entry, message: Message, start: str, at: float, error: str | None, again: bool
     ) -> None:
         message.open.pop(start, None)
         # Announced before this start is over: without open work the trace would count as over.
         if again and message.awaited is None and not message.open:
             message.awaited = f"{start}, again"
-            page.added(message.awaited, message.name, "queue", at)
-        page.finished(message.tasks[start], at, error)
+            entry.added(message.awaited, message.name, "queue", at)
+        entry.finished(message.tasks[start], at, error)
 
     def end(self) -> None:
         """Enter the queue's end: its open starts are lost, and what waits in it never runs."""
         now = perf_counter()
         with self._turn:
             for (trace_id, _), message in self._messages.items():
-                if page := page_of(trace_id):
+                if entry := entry_of(trace_id):
                     for start, on in message.open.items():
-                        page.gone(message.tasks[start], self._ended_at(on) or now, None)
+                        entry.gone(message.tasks[start], self._ended_at(on) or now, None)
                     if message.awaited is not None:
-                        page.gone(message.awaited, now, None)
+                        entry.gone(message.awaited, now, None)
         lose_waiting(self.queue, now)

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..observer.transport import SILENT, Enter, Reporter, Segment
+from ..observer.pages import Note
+from ..observer.transport import SILENT, Reporter, Segment
 from ..observer.watch import glance
 from ..traces.waiting import waited_for
 
@@ -32,9 +33,9 @@ class Collector:
 
     def __init__(
         self,
-        enter: Enter,
+        enter: Note,
         missed: Callable[[str], None],
-        control: Enter | None = None,
+        control: Note | None = None,
         looked: Callable[[], None] = lambda: None,
     ) -> None:
         sweep()

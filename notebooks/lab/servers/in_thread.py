@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ..observer.asgi import App
 from ..observer.hooks import hooked
 from ..traces import Ledger, until
+from ..traces.notes import enter_noted
 from .collector import Collector
 from .travelling import imported
 from .watched_uvicorn import WatchedServer, why_not
@@ -39,10 +40,9 @@ class InThread:
         self.until = until
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self.collector = Collector(ledger.enter, ledger.miss_stamps)
-        held = ledger.held if watch_loop else None
+        self.collector = Collector(ledger.enter, ledger.miss_stamps, looked=enter_noted)
         self._server = self._make(
-            app, ledger.open_page, self.collector.reporter, settings, self._up, held
+            app, ledger.note, self.collector.reporter, settings, self._up, watch_loop
         )
         self._start()
         if not self.url:

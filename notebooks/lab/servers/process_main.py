@@ -44,11 +44,11 @@ def main() -> None:
         app = unpack(order)
         server = SignalledServer(
             app,
-            report.open_page,
+            report.note,
             report,
             order["settings"],
             lambda url: report.control("up", url),
-            report.held if order["watch_loop"] else None,
+            order["watch_loop"],
         )
     except Exception as error:
         report.control("failed", why_not(error))

@@ -9,10 +9,10 @@ from typing import Any
 
 import uvicorn
 
-from ..observer.asgi import App, OpenPage, Watched
+from ..observer.asgi import App, Watched
+from ..observer.pages import Note
 from ..observer.probe import Probed
 from ..observer.transport import Reporter
-from ..observer.watch import Tell
 from .addresses import family_of, loopback, url_of
 
 DEFAULTS: dict[str, Any] = {
@@ -34,13 +34,13 @@ class WatchedServer(uvicorn.Server):
     def __init__(
         self,
         app: App,
-        open_page: OpenPage,
+        note: Note,
         reporter: Reporter,
         settings: dict[str, Any],
         on_ready: Callable[[str], None],
-        held: Tell | None = None,
+        watch_loop: bool = False,
     ) -> None:
-        self.probed = Probed(Watched(app, open_page, reporter, held))
+        self.probed = Probed(Watched(app, note, reporter, watch_loop))
         self.reporter = reporter
         self._on_ready = on_ready
         settings = {"host": loopback(), **DEFAULTS, **settings}

@@ -109,12 +109,16 @@ class Web(Sender):
     def request(self, method: str, path: str, **options: Any) -> Trace:
         self._refuse_if_ended()
         send = functools.partial(super().request, method, path, **options)
-        return self._server.call(send)
+        trace = self._server.call(send)
+        self._server.collector.read()
+        return trace
 
     def burst(self, path: str, *args: Any, **options: Any) -> Traces:
         self._refuse_if_ended()
         send = functools.partial(super().burst, path, *args, **options)
-        return self._server.call(send)
+        traces = self._server.call(send)
+        self._server.collector.read()
+        return traces
 
     def _refuse_if_ended(self) -> None:
         if self._server.ended or not self._finalizer.alive:

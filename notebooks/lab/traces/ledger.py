@@ -1,17 +1,20 @@
-"""Enters stamps into the traces of their requests, as they happen.
+"""Enters stamps into the traces of their requests.
 
-Each stamp is entered without a lock, by the thread that took it. Readers take no lock either,
-so order matters: assign the field that marks the end last.
+Whoever looks at a trace takes no lock, so order matters: assign the field that marks the end last.
 """
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import deque
 
+from . import notes
 from .model import Held, Task, Trace, Traces
 from .waiting import wake
 
+# The stamps that somebody may wait for.
+AWAITED = frozenset(("started", "finished", "gone", "returned", "held"))
 HOLDS_KEPT = 100  # for requests that were sent meanwhile, and are received afterwards
 
 
@@ -31,6 +34,10 @@ class Ledger:
 
     @property
     def traces(self) -> Traces:
+        notes.enter_noted()
+        return self._kept()
+
+    def _kept(self) -> Traces:
         return Traces(self._traces.values())
 
     def open(self, trace: Trace) -> Trace:
@@ -42,34 +49,40 @@ class Ledger:
             self._drop_oldest()
         return trace
 
-    def open_page(
+    def receive(
         self, trace_id: str, received: float, method: str, path: str, process: int | None = None
-    ) -> Page:
-        """Enter a request that a server has received, from any client; return its page.
+    ) -> Entry:
+        """Enter a request that a server has received, from any client; return its entry.
 
-        received: seconds on `time.perf_counter`. process: the server's, where it has its own.
+        received: seconds on `time.perf_counter`. process: the server's; None if it is this one.
         """
         trace = self._traces.get(trace_id) or self.open(Trace(trace_id, sent=received))
-        trace.method, trace.path, trace.process = method, path, process
+        trace.method, trace.path, trace.process = method, path, _another(process)
         trace.received = trace.since(received)
         for held_in, held in reversed(self._held):
             if held.ended is not None and held.ended <= trace.sent:
                 break
             suffer(trace, held_in, held)
-        return Page(self, trace)
+        return Entry(self, trace)
+
+    def note(self, trace_id: str, stamp: str, *seen: object) -> None:
+        """Have a stamp of this process entered once somebody looks."""
+        notes.note(self.enter, (trace_id, stamp, *seen))
+        if stamp in AWAITED:
+            wake()
 
     def enter(self, trace_id: str, stamp: str, *seen: object) -> None:
-        """Enter a stamp from another process.
+        """Enter a stamp.
 
-        stamp: "received", "held", or the method of a page; seen: its arguments. A stamp for a
+        stamp: "received", "held", or the method of an entry; seen: its arguments. A stamp for a
         request whose trace is no longer kept is dropped.
         """
         if stamp == "received":
-            self.open_page(trace_id, *seen)  # type: ignore[arg-type]
+            self.receive(trace_id, *seen)  # type: ignore[arg-type]
         elif stamp == "held":
             self.held(*seen)  # type: ignore[arg-type]
-        elif page := self.page(trace_id):
-            getattr(page, stamp)(*seen)
+        elif entry := self.entry(trace_id):
+            getattr(entry, stamp)(*seen)
 
     def held(
         self,
@@ -83,15 +96,16 @@ class Ledger:
 
         Each request that is open meanwhile tells of it. What begins and ends at once was none.
         began, ended: seconds on `time.perf_counter`; ended is None while it goes on. place, thread:
-        as those of `Held`. process: the server's, where it has its own.
+        as those of `Held`. process: the server's; None if it is this one.
         """
+        process = _another(process)
         for held_in, held in reversed(self._held):
             if held_in == process and held.began == began:
                 break
         else:
             held = Held(began)
             self._held.append((process, held))
-        for trace in self.traces:
+        for trace in self._kept():
             over = trace.settled and trace.sent + (trace.finished or 0.0) <= began
             if trace.received is not None and not over:
                 suffer(trace, process, held)
@@ -99,15 +113,15 @@ class Ledger:
         held.ended = ended
         wake()
 
-    def page(self, trace_id: str) -> Page | None:
-        """Return the page of a request; None when its trace is not, or no longer, kept."""
+    def entry(self, trace_id: str) -> Entry | None:
+        """Return the entry of a request; None when its trace is not, or no longer, kept."""
         trace = self._traces.get(trace_id)
-        return None if trace is None else Page(self, trace)
+        return None if trace is None else Entry(self, trace)
 
-    def page_of_queued(self, key: str) -> Page | None:
-        """Return the page of the request that last put work into a queue under a key, or None."""
+    def entry_of_queued(self, key: str) -> Entry | None:
+        """Return the entry of the request that last put work into a queue under a key, or None."""
         found = self._in_queues.get(key)
-        return None if found is None else Page(self, found[0])
+        return None if found is None else Entry(self, found[0])
 
     def miss_stamps(self, why: str) -> None:
         """Mark open requests, and those to come, as missing stamps.
@@ -175,7 +189,7 @@ class Ledger:
         """
         for key, (trace, in_queue) in self._in_queues.copy().items():
             if queue in in_queue and self.task(trace, key).state == "waiting":
-                Page(self, trace).gone(key, moment, None)
+                Entry(self, trace).gone(key, moment, None)
 
     def known(self, trace: Trace, key: str) -> Task | None:
         """Return the task of a request that stamps call `key`; None when it is over, or unknown."""
@@ -202,8 +216,12 @@ def suffer(trace: Trace, held_in: int | None, held: Held) -> None:
         trace.held += (held,)
 
 
-class Page:
-    """The page of one request: enters the stamps of the observer's `Page` into its trace."""
+def _another(process: int | None) -> int | None:
+    return None if process == os.getpid() else process
+
+
+class Entry:
+    """One request in the ledger: enters the stamps of the observer's `Page` into its trace."""
 
     __slots__ = ("_ledger", "_trace")
 
@@ -281,24 +299,28 @@ def miss_stamps(why: str) -> None:
 
     why: the reason, in words.
     """
+    notes.enter_noted()
     for ledger in list(_ledgers):
         ledger.miss_stamps(why)
 
 
 def lose_waiting(queue: str, moment: float) -> None:
     """Mark the tasks that wait in a queue which has ended, in all ledgers."""
+    notes.enter_noted()
     for ledger in list(_ledgers):
         ledger.lose_waiting(queue, moment)
 
 
-def page_of(trace_id: str) -> Page | None:
-    """Return the page of a request from the ledger that has it, or None.
+def entry_of(trace_id: str) -> Entry | None:
+    """Return the entry of a request from the ledger that has it, or None.
 
     A queue's workers outlive the server, so any ledger may have it.
     """
-    return next(filter(None, (ledger.page(trace_id) for ledger in list(_ledgers))), None)
+    notes.enter_noted()
+    return next(filter(None, (ledger.entry(trace_id) for ledger in list(_ledgers))), None)
 
 
-def page_of_queued(key: str) -> Page | None:
-    """Return the page of the request that queued work under a key, from the ledger that has it."""
-    return next(filter(None, (ledger.page_of_queued(key) for ledger in list(_ledgers))), None)
+def entry_of_queued(key: str) -> Entry | None:
+    """Return the entry of the request that queued work under a key, from the ledger that has it."""
+    notes.enter_noted()
+    return next(filter(None, (ledger.entry_of_queued(key) for ledger in list(_ledgers))), None)

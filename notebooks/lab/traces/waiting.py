@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from .notes import enter_noted
+
 Until = Callable[[Callable[[], object], float | None], bool]
 
 # Set while a thread waits: the reader of other processes' stamps then looks for them more often.
@@ -24,15 +26,20 @@ def until(settled: Callable[[], object], timeout: float | None) -> bool:
     _bells.append(bell)
     waited_for.set()
     try:
-        while not settled():
+        while not up_to_now(settled):
             left = -1.0 if end is None else end - time.monotonic()
             if (end is not None and left <= 0) or not bell.acquire(timeout=left):
-                return bool(settled())
+                return bool(up_to_now(settled))
         return True
     finally:
         _bells.remove(bell)
         if not _bells:
             waited_for.clear()
+
+
+def up_to_now(settled: Callable[[], object]) -> object:
+    enter_noted()
+    return settled()
 
 
 def wake() -> None:
