@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import parent_process
 
-from lab.observer.pages import Page
+from lab.observer.requests import Request
 
 from .noting import at_first
 
@@ -36,11 +36,11 @@ def put(stamp: str, before: bool) -> None:
             keys.add(key)
         return name == "added" and called == task
 
-    _around(Page, "added", before, added)
+    _around(Request, "added", before, added)
     if name != "added":
         # What a pool runs is stamped in a process where nothing else is, and nothing was added.
         here = task == "in_pool" and parent_process() is not None
-        _around(Page, name, before, lambda key, *_: not task or here or key in keys)
+        _around(Request, name, before, lambda key, *_: not task or here or key in keys)
 
 
 def _around(owner: type, name: str, before: bool, chosen: Callable[..., bool]) -> None:
@@ -52,10 +52,10 @@ def _around(owner: type, name: str, before: bool, chosen: Callable[..., bool]) -
         if late and before:
             time.sleep(OFF)
             seen = tuple(at + OFF if isinstance(at, float) else at for at in seen)
-        page = original(self, *seen)
+        kept = original(self, *seen)
         if late and not before:
             time.sleep(OFF)
-        return page
+        return kept
 
     setattr(owner, name, stamp)
     _planted.callback(setattr, owner, name, original)

@@ -20,7 +20,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lab.observer.hooks import hooked
-from lab.observer.pages import Page
 from lab.observer.requests import Request, current
 from lab.servers.web import Web
 from lab.traces import Ledger, Trace, until
@@ -178,7 +177,7 @@ def test_work_that_is_closed_in_another_context_is_left_quietly() -> None:
         with request.within("key"):
             yield
 
-    request = Request("1", Page(Ledger().note, "1"), None)
+    request = Request("1", Ledger().note)
     before = current.get()
     half_done = work()
     contextvars.copy_context().run(next, half_done)

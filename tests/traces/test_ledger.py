@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.observer.pages import Page
+from lab.observer.requests import Request
 from lab.servers.collector import Collector
 from lab.traces import Task, Trace, Traces, until
 from lab.traces.ledger import Entry, Ledger
@@ -184,7 +184,7 @@ def test_stamps_from_another_process_give_the_same_trace() -> None:
     ledger = Ledger()
     collector = Collector(ledger.enter, ledger.miss_stamps)
     trace, near = entry_of(ledger)
-    far = Page(collector.reporter.note, "2")
+    far = Request("2", collector.reporter.note)
     far.received(5.0, "POST", "/x", os.getpid())
     for entry in (near, far):
         entry.status(202)

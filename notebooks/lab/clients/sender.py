@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from ..observer.pages import PROBE, TRACE_HEADER
+from ..observer.protocol import PROBE, TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until, wake

@@ -11,7 +11,7 @@ from typing import Any
 
 from .loops import running_loop
 from .names import plain
-from .pages import EVERY, TRACE_HEADER, Note, Page
+from .protocol import EVERY, PROBE, TRACE_HEADER, Note
 from .requests import Request, current, new_key
 from .transport import Reporter
 from .watch import watch_loop
@@ -29,41 +29,49 @@ class Watched:
     """An ASGI app that behaves as the one it wraps, and has each request stamped.
 
     note: keeps the stamps of this process; reporter, those of processes that the app makes.
-    watch: whether to note for how long the event loop is held, and by what.
+    watch: whether to note for how long the event loop is held, and by what. aside: gets what is no
+    request of the app's: its lifespan, and probes; by default the app does.
     """
 
     def __init__(
-        self, app: App, note: Note, reporter: Reporter | None = None, watch: bool = False
+        self,
+        app: App,
+        note: Note,
+        reporter: Reporter | None = None,
+        watch: bool = False,
+        aside: App | None = None,
     ) -> None:
         self.app = app
         self.note = note
         self.reporter = reporter
         self.watch = watch
+        self.aside = aside or app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.watch:
             watch_loop(self._held)
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] == PROBE:
+            await self.aside(scope, receive, send)
             return
         received = perf_counter()
         trace_id, scope = take_trace_id(scope)
         loop = running_loop()
-        page = Page(self.note, trace_id)
-        page.received(received, scope["method"], plain(scope["path"]), os.getpid())
-        token = current.set(Request(trace_id, page, self.reporter))
+        request = Request(trace_id, self.note, self.reporter)
+        request.received(received, scope["method"], plain(scope["path"]), os.getpid())
+        token = current.set(request)
+        response = Response(request, send, scope["method"])
         try:
-            await self.app(scope, receive, Response(page, send, scope["method"]).send)
+            await self.app(scope, receive, response.send)
         except BaseException:
             # `current` stays, and the stamp waits for the next turn of the loop: what the server
             # logs of the error is written for this request, and before it counts as over.
             if loop is None:
-                page.returned(perf_counter())
+                request.returned(perf_counter())
             else:
-                loop.call_soon(page.returned, perf_counter())
+                loop.call_soon(request.returned, perf_counter())
             raise
         current.reset(token)
-        page.returned(perf_counter())
+        request.returned(perf_counter())
 
     def _held(self, began: float, ended: float | None, place: str, thread: str) -> None:
         self.note(EVERY, "held", began, ended, place, thread, os.getpid())
@@ -76,10 +84,10 @@ class Response:
     the client has long had all of it.
     """
 
-    __slots__ = ("_left", "_method", "_over", "_page", "_send")
+    __slots__ = ("_left", "_method", "_over", "_request", "_send")
 
-    def __init__(self, page: Page, send: Send, method: str) -> None:
-        self._page = page
+    def __init__(self, request: Request, send: Send, method: str) -> None:
+        self._request = request
         self._send = send
         self._method = method
         self._left: int | None = None
@@ -88,36 +96,36 @@ class Response:
     async def send(self, message: Message) -> None:
         if not self._over:
             # Before the server has it: once it does, the client may read faster than we stamp.
-            try:  # noqa: SIM105 - a call of `suppress` would take as long as all the rest
-                self._see(message)
+            try:
+                kind = message["type"]
+                if kind == "http.response.body":
+                    if self._left is not None:
+                        self._left -= len(message.get("body", b""))
+                        self._over = self._left <= 0
+                    if self._over or not message.get("more_body"):
+                        self._over = True
+                        self._request.responded(perf_counter())
+                elif kind == "http.response.start":
+                    self._begin(message["status"], message.get("headers") or ())
             except Exception:  # the server will say what is wrong with it
                 pass
         await self._send(message)
 
-    def _see(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.start":
-            status = message["status"]
-            self._page.status(status)
-            self._left = self._declared(status, message.get("headers") or ())
-            self._over = self._left == 0
-            if "opentelemetry.trace" in sys.modules:
-                self._see_own_trace(sys.modules["opentelemetry.trace"])
-        elif kind == "http.response.body":
-            if self._left is not None:
-                self._left -= len(message.get("body", b""))
-                self._over = self._left <= 0
-            if not message.get("more_body", False):
-                self._over = True
-        if self._over:
-            self._page.responded(perf_counter())
+    def _begin(self, status: int, headers: Any) -> None:
+        self._request.status(status)
+        if "opentelemetry.trace" in sys.modules:
+            self._see_own_trace(sys.modules["opentelemetry.trace"])
+        self._left = self._declared(status, headers)
+        if self._left == 0:
+            self._over = True
+            self._request.responded(perf_counter())
 
     def _see_own_trace(self, opentelemetry: Any) -> None:
         # Not where the request is received: by now, what the app has around it has begun its span.
         with contextlib.suppress(Exception):
             span = opentelemetry.get_current_span().get_span_context()
             if span.is_valid:
-                self._page.traced(f"{span.trace_id:032x}")
+                self._request.traced(f"{span.trace_id:032x}")
 
     def _declared(self, status: int, headers: Any) -> int | None:
         """How many bytes of a body are to come; None when the head does not say."""

@@ -25,7 +25,7 @@ from .transport import Reporter
 _for_good = contextlib.ExitStack()
 
 
-def watched(name: str, folder: str, watch_loop: bool) -> Probed:
+def watched(name: str, folder: str, watch_loop: bool) -> Watched:
     """The app of an import string, watched from now on until the process ends.
 
     name: the app's, such as "shop.main:app" or "shop.main:create_app()". folder: where the stamps
@@ -40,8 +40,8 @@ def watched(name: str, folder: str, watch_loop: bool) -> Probed:
         report.control("failed", os.getpid(), f"{describe(error)}{_place(error)}")
         raise
     _for_good.enter_context(hooked())
-    seen = Watched(app, report.note, report, watch_loop)
-    return Probed(seen, os.path.basename(folder), partial(_tell, report))
+    aside = Probed(app, os.path.basename(folder), partial(_tell, report))
+    return Watched(app, report.note, report, watch_loop, aside)
 
 
 def imported(name: str) -> App:

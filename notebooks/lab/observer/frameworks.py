@@ -8,20 +8,19 @@ from time import perf_counter
 from typing import Any
 
 from .names import describe
-from .pages import Page
-from .requests import current
+from .requests import Request, current
 from .work import stamped, this_thread
 
 
-def on_loop(func: Callable[..., Any], page: Page, key: str) -> Callable[..., Any]:
+def on_loop(func: Callable[..., Any], request: Request, key: str) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        page.started(key, perf_counter(), "loop")
+        request.started(key, perf_counter(), "loop")
         try:
             result = await func(*args, **kwargs)
         except BaseException as error:
-            page.finished(key, perf_counter(), describe(error))
+            request.finished(key, perf_counter(), describe(error))
             raise
-        page.finished(key, perf_counter(), None)
+        request.finished(key, perf_counter(), None)
         return result
 
     return call
@@ -37,12 +36,12 @@ def call_litestar_task(original: Callable[..., Any]) -> Callable[..., Any]:
         in_threads = type(self.fn).__module__.startswith("litestar.")
         func = self.fn.func if in_threads else self.fn
         key = request.add(func, "background")
-        request.page.queued(key, perf_counter())
+        request.queued(key, perf_counter())
         twin = copy.copy(self)
         if in_threads:
-            twin.fn = type(self.fn)(stamped(func, request.page, key, this_thread))
+            twin.fn = type(self.fn)(stamped(func, request, key, this_thread))
         else:
-            twin.fn = on_loop(func, request.page, key)
+            twin.fn = on_loop(func, request, key)
         with request.within(key):
             await original(twin)
 
@@ -58,9 +57,9 @@ def add_quart_task(original: Callable[..., None]) -> Callable[..., None]:
         # Quart makes a task of the loop of it at once, and a `def` function's calls a thread.
         key = request.add(func, "create_task")
         if self.ensure_async(func) is func:
-            work = on_loop(func, request.page, key)
+            work = on_loop(func, request, key)
         else:
-            work = stamped(func, request.page, key, this_thread)
+            work = stamped(func, request, key, this_thread)
         with request.within(key):  # the task takes a copy of the context
             original(self, work, *args, **kwargs)
 

@@ -28,7 +28,7 @@ from .frameworks import add_quart_task, call_litestar_task
 from .handing import handed_over_by_reader
 from .loops import hook_loops, unhook_loops
 from .names import describe, module_of, name_of, told
-from .pages import TICKET, Page
+from .protocol import TICKET
 from .requests import Request, current
 from .watch import unwatch_loops
 from .work import InProcess, on_behalf_of, stamped, this_thread
@@ -36,6 +36,7 @@ from .work import InProcess, on_behalf_of, stamped, this_thread
 Hook = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 LONGEST_LINE = 500
+_KEY = "_lab_key"
 
 
 def _init_background_task(original: Callable[..., None]) -> Callable[..., None]:
@@ -43,7 +44,7 @@ def _init_background_task(original: Callable[..., None]) -> Callable[..., None]:
         original(self, func, *args, **kwargs)
         request = current.get()
         if request is not None:
-            self.__dict__["_lab_key"] = request.add(func, "background")
+            object.__setattr__(self, _KEY, request.add(func, "background"))
 
     return init
 
@@ -54,24 +55,23 @@ def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
         if request is None:
             await original(self)
             return
-        key = self.__dict__.get("_lab_key") or request.add(self.func, "background")
-        page = request.page
-        page.queued(key, perf_counter())
+        key = getattr(self, _KEY, None) or request.add(self.func, "background")
+        request.queued(key, perf_counter())
         if not self.is_async:
             twin = object.__new__(type(self))
-            work = stamped(self.func, page, key, this_thread)
+            work = stamped(self.func, request, key, this_thread)
             twin.__dict__.update(self.__dict__, func=work)
             with request.within(key):
                 await original(twin)
             return
-        page.started(key, perf_counter(), "loop")
+        request.started(key, perf_counter(), "loop")
         try:
             with request.within(key):
                 await original(self)
         except BaseException as error:
-            page.finished(key, perf_counter(), describe(error))
+            request.finished(key, perf_counter(), describe(error))
             raise
-        page.finished(key, perf_counter(), None)
+        request.finished(key, perf_counter(), None)
 
     return call
 
@@ -88,7 +88,7 @@ def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
 
         def first() -> None:
             del self.__dict__["run"]
-            on_behalf_of(request.within(key), stamped(run, request.page, key, this_thread))()
+            on_behalf_of(request.within(key), stamped(run, request, key, this_thread))()
 
         self.__dict__["run"] = first
         with _dropping(request, key):
@@ -135,7 +135,7 @@ def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
 
     async def watched(request: Request, func: Any, *args: Any, **options: Any) -> Any:
         key = request.add(func, "executor")
-        call, begun = stamped(func, request.page, key, this_thread), threading.Event()
+        call, begun = stamped(func, request, key, this_thread), threading.Event()
 
         def work(*given: Any) -> Any:
             begun.set()
@@ -158,7 +158,7 @@ def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., An
         if request is None or _looks_up(fn) or not handed_over_by_reader():
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "executor")
-        work = on_behalf_of(request.within(key), stamped(fn, request.page, key, this_thread))
+        work = on_behalf_of(request.within(key), stamped(fn, request, key, this_thread))
         with _dropping(request, key):
             future: Future[Any] = original(self, work, *args, **kwargs)
         future.add_done_callback(functools.partial(_drop_if_not_run, request, key))
@@ -193,11 +193,11 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             url = told(lambda: str(self.conf.broker_write_url)) or ""
             queue = told(lambda: str(self.conf.task_default_queue)) or ""
-            request.page.queued(key, perf_counter(), (url, queue))
+            request.queued(key, perf_counter(), (url, queue))
             return original(self, name, *args, headers=headers, **options)
         except Exception:
             # Not its error: if the broker has it after all, a worker will still stamp its start.
-            request.page.gone(key, perf_counter(), None)
+            request.gone(key, perf_counter(), None)
             raise
 
     return send_task
@@ -208,18 +208,18 @@ def _put_in(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
         request = current.get()
         future: Future[Any] = original(self, delivery)
         if request is not None:
-            announce = functools.partial(_accepted, request.page, delivery.key, perf_counter())
+            announce = functools.partial(_accepted, request, delivery.key, perf_counter())
             future.add_done_callback(announce)
         return future
 
     return put
 
 
-def _accepted(page: Page, key: str, at: float, future: Future[Any]) -> None:
+def _accepted(request: Request, key: str, at: float, future: Future[Any]) -> None:
     """Announce a delivery once it is accepted anew: by its key, which workers know it by."""
     if not future.cancelled() and future.exception() is None and future.result().name == "ACCEPTED":
-        page.added(key, "process_and_log_webhook", "queue", at)
-        page.queued(key, perf_counter(), sys.modules["webhooks.queue"].broker_and_queue())
+        request.added(key, "process_and_log_webhook", "queue", at)
+        request.queued(key, perf_counter(), sys.modules["webhooks.queue"].broker_and_queue())
 
 
 def _line(record: logging.LogRecord) -> str:
@@ -238,7 +238,7 @@ def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         request = current.get()
         if request is not None:
-            request.page.line(_line(record))
+            request.line(_line(record))
             if not self.handlers and not self.hasHandlers():
                 return  # the trace has the line; stderr need not repeat it
         original(self, record)

@@ -110,7 +110,7 @@ class LoopTask:
         # One that is cancelled before its first step never runs a line.
         if not self._begun and not getattr(task, "_must_cancel", False):
             self._begun = True
-            self._request.page.started(self.key, at or perf_counter(), "loop")
+            self._request.started(self.key, at or perf_counter(), "loop")
 
     def ends(self, task: Any) -> None:
         at = perf_counter()
@@ -118,15 +118,15 @@ class LoopTask:
         if task.cancelled():
             cancelled = asyncio.CancelledError()
             if self._begun:
-                self._request.page.finished(self.key, at, describe(cancelled))
+                self._request.finished(self.key, at, describe(cancelled))
             else:
                 self._request.drop(self.key, cancelled)
             return
         # Asked for by its method, the error would count as retrieved.
         error = getattr(task, "_exception", None)
-        self._request.page.finished(self.key, at, None if error is None else describe(error))
+        self._request.finished(self.key, at, None if error is None else describe(error))
 
     def _destroyed(self, _: object) -> None:
         if self in _pending:
             _pending.discard(self)
-            self._request.page.gone(self.key, perf_counter(), "destroyed while it was pending")
+            self._request.gone(self.key, perf_counter(), "destroyed while it was pending")

@@ -9,11 +9,11 @@ from typing import Any
 
 from .asgi import App, Message, Receive, Scope, Send
 from .names import plain
-from .pages import PROBE
+from .protocol import PROBE
 
 
 class Probed:
-    """Answers probes with an empty 202, and gives all else to the watched app.
+    """Answers probes with an empty 202, and gives all else to the app.
 
     name: what its answers say, so that no other server's are taken for it. told: is called once
     with None when the app is ready, or with why its lifespan has failed.

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from .names import describe, name_of
-from .pages import TICKET
+from .protocol import TICKET
 from .requests import new_key
 from .transport import Reporter
 

@@ -9,40 +9,54 @@ from time import perf_counter
 from typing import Any
 
 from .names import describe, name_of
-from .pages import Page
+from .protocol import Note
 from .transport import Reporter
 
 current: ContextVar[Request | None] = ContextVar("lab_request", default=None)
 _serial = itertools.count(1)
+_process = ""
 
 
 def new_key() -> str:
     """A name that no other request or task of this host has."""
-    return f"{os.getpid()}-{next(_serial)}"
+    return f"{_process}{next(_serial)}"
+
+
+def _forked() -> None:
+    global _process
+    _process = f"{os.getpid()}-"
+
+
+_forked()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Request:
-    """The request on whose behalf code is running: where its stamps go.
+    """The watched request on whose behalf code is running; each of its stamps is a method.
 
     work: the key of the work of the request that is running; None in the app's own call.
+    key: names a piece of work among that of its request. at: seconds on `time.perf_counter`, the
+    machine's monotonic clock, which all processes of one host share.
     """
 
-    __slots__ = ("_token", "id", "page", "reporter", "work")
+    __slots__ = ("_note", "_token", "id", "reporter", "work")
 
     def __init__(
-        self, id: str, page: Page, reporter: Reporter | None, work: str | None = None
+        self, id: str, note: Note, reporter: Reporter | None = None, work: str | None = None
     ) -> None:
         self.id = id
-        self.page = page
         self.reporter = reporter
         self.work = work
+        self._note = note
 
     def within(self, key: str) -> Request:
         """The request as its work with this key sees it; a context, for the work to run in."""
-        return Request(self.id, self.page, self.reporter, key)
+        return Request(self.id, self._note, self.reporter, key)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Request:
         self._token = current.set(self)
+        return self
 
     def __exit__(self, *error: object) -> None:
         try:  # noqa: SIM105 - a call of `suppress` would take as long as all the rest
@@ -53,9 +67,59 @@ class Request:
     def add(self, func: Any, runner: str) -> str:
         """Announce a piece of work; the key names it in later stamps."""
         key = new_key()
-        self.page.added(key, name_of(func), runner, perf_counter(), self.work)
+        self.added(key, name_of(func), runner, perf_counter(), self.work)
         return key
 
     def drop(self, key: str, error: BaseException) -> None:
         """A piece of work that was announced can no longer begin or end."""
-        self.page.gone(key, perf_counter(), describe(error))
+        self.gone(key, perf_counter(), describe(error))
+
+    def received(self, at: float, method: str, path: str, process: int) -> None:
+        """A process's server has called the app with the request."""
+        self._note(self.id, "received", at, method, path, process)
+
+    def status(self, code: int) -> None:
+        """The app begins its response with this status."""
+        self._note(self.id, "status", code)
+
+    def traced(self, otel: str) -> None:
+        """The app begins its response within an OpenTelemetry trace with this id."""
+        self._note(self.id, "traced", otel)
+
+    def responded(self, at: float) -> None:
+        """The app hands the end of its response to the server."""
+        self._note(self.id, "responded", at)
+
+    def returned(self, at: float) -> None:
+        """The app's call is over, background tasks included."""
+        self._note(self.id, "returned", at)
+
+    def line(self, text: str) -> None:
+        """Something was logged on the request's behalf."""
+        self._note(self.id, "line", text)
+
+    def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
+        """A piece of work was announced: `add_task`, `Thread.start`, `submit` was called.
+
+        parent: the key of the work that announced it; None when the app's call did.
+        """
+        self._note(self.id, "added", key, name, runner, at, parent)
+
+    def queued(self, key: str, at: float, in_queue: tuple[str, str] | None = None) -> None:
+        """A piece of work waits for its turn: for a thread, or for a worker.
+
+        in_queue: the broker's URL and the queue's name, if it is for a worker.
+        """
+        self._note(self.id, "queued", key, at, in_queue)
+
+    def started(self, key: str, at: float, where: str) -> None:
+        """A piece of work begins: before its first line, in its own thread or process."""
+        self._note(self.id, "started", key, at, where)
+
+    def finished(self, key: str, at: float, error: str | None) -> None:
+        """A piece of work has ended: after its last line; with what it raised, if it did."""
+        self._note(self.id, "finished", key, at, error)
+
+    def gone(self, key: str, at: float, error: str | None) -> None:
+        """A piece of work can no longer begin or end: it was refused, or lost with its process."""
+        self._note(self.id, "gone", key, at, error)

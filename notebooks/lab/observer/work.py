@@ -11,24 +11,23 @@ from time import perf_counter
 from typing import Any
 
 from .names import describe, name_of, unwrapped
-from .pages import Page
 from .requests import Request
 from .transport import Reporter
 
 
 def stamped(
-    func: Callable[..., Any], page: Page, key: str, where: Callable[[], str]
+    func: Callable[..., Any], request: Request, key: str, where: Callable[[], str]
 ) -> Callable[..., Any]:
     """The function, stamped from inside where it runs, around its first and last line."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        page.started(key, perf_counter(), where())
+        request.started(key, perf_counter(), where())
         try:
             result = func(*args, **kwargs)
         except BaseException as error:
-            page.finished(key, perf_counter(), describe(error))
+            request.finished(key, perf_counter(), describe(error))
             raise
-        page.finished(key, perf_counter(), None)
+        request.finished(key, perf_counter(), None)
         return result
 
     return call
@@ -67,8 +66,7 @@ class InProcess:
             self._refuse_cells()
             call = bytes(ForkingPickler.dumps(self.call))
         except Exception as error:
-            page = Page(self.report.note, self.trace_id)
-            page.gone(self.key, perf_counter(), describe(error))
+            Request(self.trace_id, self.report.note).drop(self.key, error)
             raise
         return _arrived, (call, self.trace_id, self.key, self.report)
 
@@ -83,9 +81,8 @@ class InProcess:
             )
 
     def __call__(self) -> Any:
-        page = Page(self.report.note, self.trace_id)
-        with Request(self.trace_id, page, self.report, self.key):
-            return stamped(self.call, page, self.key, this_process)()
+        with Request(self.trace_id, self.report.note, self.report, self.key) as request:
+            return stamped(self.call, request, self.key, this_process)()
 
 
 def _arrived(call: bytes, trace_id: str, key: str, report: Reporter) -> InProcess:

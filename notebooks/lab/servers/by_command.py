@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import httpx
 
-from ..observer.pages import PROBE
+from ..observer.protocol import PROBE
 from ..programs.program import Programs
 from ..traces import Ledger, until
 from ..traces.waiting import wake

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..observer.pages import Note
+from ..observer.protocol import Note
 from ..observer.transport import SILENT, Reporter, Segment
 from ..observer.watch import glance
+from ..traces.notes import enter_noted
 from ..traces.waiting import waited_for
 
 PREFIX = "background-tasks-lab-"
@@ -59,6 +60,8 @@ class Collector:
             # Newest first, so that what a process has written in one and then in the next is not
             # seen without what came before.
             read = [list(segment.records()) for segment in reversed(self._segments.values())]
+            if any(read):  # what they tell of may have begun here
+                enter_noted()
             for records in reversed(read):
                 for record in records:
                     if record[0]:

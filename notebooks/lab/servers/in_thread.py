@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..observer.asgi import App
 from ..observer.hooks import hooked
 from ..traces import Ledger, until
-from ..traces.notes import enter_noted
+from ..traces.notes import InPassing
 from .collector import Collector
 from .travelling import imported
 from .watched_uvicorn import WatchedServer, why_not
@@ -40,7 +40,7 @@ class InThread:
         self.until = until
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self.collector = Collector(ledger.enter, ledger.miss_stamps, looked=enter_noted)
+        self.collector = Collector(ledger.enter, ledger.miss_stamps, looked=InPassing(ledger))
         self._server = self._make(
             app, ledger.note, self.collector.reporter, settings, self._up, watch_loop
         )

@@ -10,8 +10,8 @@ from typing import Any
 import uvicorn
 
 from ..observer.asgi import App, Watched
-from ..observer.pages import Note
 from ..observer.probe import Probed
+from ..observer.protocol import Note
 from ..observer.transport import Reporter
 from .addresses import family_of, loopback, url_of
 
@@ -40,11 +40,12 @@ class WatchedServer(uvicorn.Server):
         on_ready: Callable[[str], None],
         watch_loop: bool = False,
     ) -> None:
-        self.probed = Probed(Watched(app, note, reporter, watch_loop))
+        self.probed = Probed(app)
         self.reporter = reporter
         self._on_ready = on_ready
         settings = {"host": loopback(), **DEFAULTS, **settings}
-        super().__init__(uvicorn.Config(self.probed, **settings))
+        watched = Watched(app, note, reporter, watch_loop, self.probed)
+        super().__init__(uvicorn.Config(watched, **settings))
 
     async def startup(self, sockets: Any = None) -> None:
         try:

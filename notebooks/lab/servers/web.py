@@ -14,7 +14,7 @@ import httpx
 from ..clients.sender import PROBES, Sender
 from ..clients.wire import current_trace
 from ..observer.asgi import App
-from ..observer.pages import PROBE
+from ..observer.protocol import PROBE
 from ..traces import Floor, Ledger, Trace, Traces
 from .by_command import ByCommand
 from .in_kernel import InKernel

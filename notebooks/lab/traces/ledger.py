@@ -6,12 +6,12 @@ Whoever looks at a trace takes no lock, so order matters: assign the field that 
 from __future__ import annotations
 
 import os
-import weakref
 from collections import deque
+from typing import Any
 
-from . import notes
 from .model import Held, Task, Trace, Traces
-from .waiting import wake
+from .notes import enter_noted, ledgers
+from .waiting import bells, wake
 
 # The stamps that somebody may wait for.
 AWAITED = frozenset(("started", "finished", "gone", "returned", "held"))
@@ -23,6 +23,7 @@ class Ledger:
 
     def __init__(self, limit: int = 100_000) -> None:
         self.limit = limit
+        self.noted: deque[tuple[Any, ...]] = deque()
         self._traces: dict[str, Trace] = {}
         # Looking for a dict's first key takes as long as many have been taken off its front.
         self._ids: deque[str] = deque()
@@ -30,11 +31,11 @@ class Ledger:
         self._in_queues: dict[str, tuple[Trace, tuple[str, str]]] = {}
         self._missing: str | None = None
         self._held: deque[tuple[int | None, Held]] = deque(maxlen=HOLDS_KEPT)
-        _ledgers.add(self)
+        ledgers.add(self)
 
     @property
     def traces(self) -> Traces:
-        notes.enter_noted()
+        enter_noted()
         return self._kept()
 
     def _kept(self) -> Traces:
@@ -65,10 +66,10 @@ class Ledger:
             suffer(trace, held_in, held)
         return Entry(self, trace)
 
-    def note(self, trace_id: str, stamp: str, *seen: object) -> None:
-        """Have a stamp of this process entered once somebody looks."""
-        notes.note(self.enter, (trace_id, stamp, *seen))
-        if stamp in AWAITED:
+    def note(self, *stamp: Any) -> None:
+        """Have a stamp of this process entered once somebody looks: what `enter` takes."""
+        self.noted.append(stamp)
+        if bells and stamp[1] in AWAITED:
             wake()
 
     def enter(self, trace_id: str, stamp: str, *seen: object) -> None:
@@ -221,7 +222,7 @@ def _another(process: int | None) -> int | None:
 
 
 class Entry:
-    """One request in the ledger: enters the stamps of the observer's `Page` into its trace."""
+    """One request in the ledger: enters the stamps of the observer's `Request` into its trace."""
 
     __slots__ = ("_ledger", "_trace")
 
@@ -291,23 +292,20 @@ class Entry:
         wake()
 
 
-_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
 def miss_stamps(why: str) -> None:
     """Mark the open requests of all ledgers as missing stamps from now on.
 
     why: the reason, in words.
     """
-    notes.enter_noted()
-    for ledger in list(_ledgers):
+    enter_noted()
+    for ledger in list(ledgers):
         ledger.miss_stamps(why)
 
 
 def lose_waiting(queue: str, moment: float) -> None:
     """Mark the tasks that wait in a queue which has ended, in all ledgers."""
-    notes.enter_noted()
-    for ledger in list(_ledgers):
+    enter_noted()
+    for ledger in list(ledgers):
         ledger.lose_waiting(queue, moment)
 
 
@@ -316,11 +314,11 @@ def entry_of(trace_id: str) -> Entry | None:
 
     A queue's workers outlive the server, so any ledger may have it.
     """
-    notes.enter_noted()
-    return next(filter(None, (ledger.entry(trace_id) for ledger in list(_ledgers))), None)
+    enter_noted()
+    return next(filter(None, (ledger.entry(trace_id) for ledger in list(ledgers))), None)
 
 
 def entry_of_queued(key: str) -> Entry | None:
     """Return the entry of the request that queued work under a key, from the ledger that has it."""
-    notes.enter_noted()
-    return next(filter(None, (ledger.entry_of_queued(key) for ledger in list(_ledgers))), None)
+    enter_noted()
+    return next(filter(None, (ledger.entry_of_queued(key) for ledger in list(ledgers))), None)

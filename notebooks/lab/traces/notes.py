@@ -7,28 +7,41 @@ while, between a server's calls of the system, finds no processor that remembers
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+import weakref
+from typing import TYPE_CHECKING
 
-_noted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-# Of the readers alone; to note a stamp takes no lock.
-_turn = threading.RLock()
+if TYPE_CHECKING:
+    from .ledger import Ledger
 
 
-def note(enter: Callable[..., None], stamp: tuple[Any, ...]) -> None:
-    """Keep a stamp for `enter`, wherever it comes: in a signal handler, say, or in a finalizer."""
-    _noted.append((enter, stamp))
+FEW, MOST = 500, 200_000  # stamps: more than few since the last look make a server under load
+
+ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_turn = threading.RLock()  # of the readers alone
 
 
 def enter_noted() -> None:
     """Enter all that was noted before this call, in that order."""
     with _turn:
-        while _noted:
-            enter, stamp = _noted[0]
-            try:
-                enter(*stamp)
-            except Exception:
-                _noted.popleft()
-                raise
-            _noted.popleft()  # not before, so that an interrupt loses none
+        for ledger in list(ledgers):
+            while ledger.noted:
+                try:
+                    ledger.enter(*ledger.noted[0])
+                except Exception:
+                    ledger.noted.popleft()
+                    raise
+                ledger.noted.popleft()  # not before, so that an interrupt loses none
+
+
+class InPassing:
+    """Enters what was noted now and then, unless under load: this interpreter is the server's."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._left = 0
+
+    def __call__(self) -> None:
+        noted = len(self._ledger.noted)
+        if noted - self._left < FEW or noted > MOST:
+            enter_noted()
+        self._left = len(self._ledger.noted)

@@ -15,7 +15,7 @@ Until = Callable[[Callable[[], object], float | None], bool]
 waited_for = threading.Event()
 
 # One lock per waiting thread: locked while the thread sleeps, released to wake it.
-_bells: list[threading.Lock] = []
+bells: list[threading.Lock] = []
 
 
 def until(settled: Callable[[], object], timeout: float | None) -> bool:
@@ -23,7 +23,7 @@ def until(settled: Callable[[], object], timeout: float | None) -> bool:
     end = None if timeout is None else time.monotonic() + timeout
     bell = threading.Lock()
     bell.acquire()
-    _bells.append(bell)
+    bells.append(bell)
     waited_for.set()
     try:
         while not up_to_now(settled):
@@ -32,8 +32,8 @@ def until(settled: Callable[[], object], timeout: float | None) -> bool:
                 return bool(up_to_now(settled))
         return True
     finally:
-        _bells.remove(bell)
-        if not _bells:
+        bells.remove(bell)
+        if not bells:
             waited_for.clear()
 
 
@@ -44,7 +44,7 @@ def up_to_now(settled: Callable[[], object]) -> object:
 
 def wake() -> None:
     """Wake every `until` so that it checks its condition again. Call it after changing a trace."""
-    if _bells:
-        for bell in tuple(_bells):
+    if bells:
+        for bell in tuple(bells):
             with contextlib.suppress(RuntimeError):  # it is released already
                 bell.release()

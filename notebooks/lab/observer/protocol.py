@@ -1,0 +1,20 @@
+"""The names that the watched process and the notebook have agreed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+TRACE_HEADER = "x-lab-trace"
+"""The header by which the lab's client names a request's trace; the watched app never sees it."""
+
+PROBE = "/.lab/probe"
+"""The path that the lab's server answers with an empty 202, without a call of the app."""
+
+EVERY = "*"
+"""In the place of a request's id: the stamp concerns all requests of the process it comes from."""
+
+TICKET = "lab"
+"""The header of a message in a queue that names the trace and the task of who has sent it."""
+
+Note = Callable[..., None]
+"""Keeps a stamp: the request's id, what was seen of it (a stamp of `Request`), its arguments."""
