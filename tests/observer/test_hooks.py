@@ -112,6 +112,15 @@ def test_a_pool_of_a_server_process_is_seen_from_here(serving: Serving) -> None:
     assert all(task.where and task.where != worker for task in trace.tasks)
 
 
+def test_the_pool_of_a_request_from_another_client_is_seen(serving: Serving) -> None:
+    app = FastAPI()
+    app.get("/")(in_a_pool)
+    web = serving(app)
+    assert httpx.get(web.url, trust_env=False, timeout=20).json() == [3, 8]
+    (trace,) = web.traces.wait(20)
+    assert [task.state for task in trace.tasks] == ["finished", "finished"]
+
+
 def test_many_at_once_in_a_pool_are_each_seen_once(serving: Serving) -> None:
     with ProcessPoolExecutor(2) as pool:
         app = FastAPI()
@@ -200,6 +209,20 @@ def test_tasks_keep_their_order_and_a_failure_skips_the_rest(serving: Serving) -
     assert trace.tasks[2].error == "ValueError: boom"
     assert trace.status == 200
     assert any("Exception in ASGI application (ValueError: boom)" in line for line in trace.log)
+
+
+@pytest.mark.parametrize("error", [None, "ValueError: boom"])
+def test_a_def_task_that_no_thread_pool_calls_is_seen_too(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, error: str | None
+) -> None:
+    async def call_here(func: Callable[..., Any], *args: Any) -> Any:
+        return func(*args)
+
+    monkeypatch.setattr("starlette.background.run_in_threadpool", call_here)
+    task = BackgroundTask(boom if error else nothing)
+    routes = [Route("/", lambda request: Response(background=task))]
+    (seen,) = serving(Starlette(routes=routes)).get("/").wait(5).tasks
+    assert (seen.state, seen.error) == ("failed" if error else "finished", error)
 
 
 def test_tasks_that_an_error_drops_are_seen_as_never_run(serving: Serving) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lab.observer import transport
-from lab.observer.transport import FIRST, FURTHER, Reporter
-from lab.servers.collector import PREFIX, Collector, place, sweep
+from lab.observer.transport import FIRST, FURTHER, GLANCE, Reporter, Segment
+from lab.servers.collector import FEW, MOST, PREFIX, Collector, Load, place, sweep
 from lab.traces import Ledger, Trace
 
 from ..pythons import pythons
@@ -299,3 +299,27 @@ def test_a_reporter_in_a_notebook_that_has_gone_is_silent(tmp_path: Path) -> Non
     report = Reporter(str(tmp_path / "gone"))
     for _ in range(3):
         report.note("1", "stamp", time.monotonic())
+
+
+def test_what_waits_to_be_read_is_known_without_reading(collector: Collector, seen: Seen) -> None:
+    collector.reporter.note("1", "stamp", 0)
+    (path,) = Path(collector.reporter.folder).iterdir()
+    segment = Segment(str(path))
+    for number in range(1, 500):
+        collector.reporter.note("1", "stamp", number)
+    written = 500 * (segment_length := len(path.read_bytes().rstrip(b"\0")) // 500)
+    assert segment_length > 20
+    assert written - 2 * GLANCE < segment.unread() <= written
+    assert len(list(segment.records())) == 500
+    assert segment.unread() == 0
+    segment.close()
+
+
+def test_reading_waits_while_much_comes_and_no_longer() -> None:
+    load = Load()
+    assert not load.is_heavy(FEW)
+    assert load.is_heavy(3 * FEW)
+    assert load.is_heavy(5 * FEW)
+    assert not load.is_heavy(5 * FEW + 1)  # it has become quiet
+    assert load.is_heavy(MOST - 1)
+    assert not load.is_heavy(MOST + FEW)  # too much to be kept

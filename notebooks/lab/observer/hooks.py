@@ -56,24 +56,31 @@ def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
             await original(self)
             return
         key = getattr(self, _KEY, None) or request.add(self.func, "background")
-        request.queued(key, perf_counter())
-        if not self.is_async:
-            twin = object.__new__(type(self))
-            work = stamped(self.func, request, key, this_thread)
-            twin.__dict__.update(self.__dict__, func=work)
-            with request.within(key):
-                await original(twin)
-            return
-        request.started(key, perf_counter(), "loop")
+        at = perf_counter()
+        request.queued(key, at)
+        work, error = request.within(key), None
+        work.called = not self.is_async
+        if self.is_async:
+            request.started(key, perf_counter(), "loop")
         try:
-            with request.within(key):
+            with work:
                 await original(self)
-        except BaseException as error:
-            request.finished(key, perf_counter(), describe(error))
+        except BaseException as raised:
+            error = describe(raised)
             raise
-        request.finished(key, perf_counter(), None)
+        finally:
+            if work.called:  # in a way that no hook sees
+                request.started(key, at, "?")
+            if work.called or self.is_async:
+                request.finished(key, perf_counter(), error)
 
     return call
+
+
+def _called(request: Request, func: Any) -> Any:
+    """A function that a framework calls in a thread, as the work that it was announced as."""
+    request.called = False
+    return stamped(func, request, request.work or "", this_thread)
 
 
 def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
@@ -129,6 +136,8 @@ def _looks_up(fn: Any) -> bool:
 def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
     def run_sync(func: Any, *args: Any, **options: Any) -> Any:
         request = current.get()
+        if request is not None and request.called:
+            return original(_called(request, func), *args, **options)
         if request is None or not handed_over_by_reader():
             return original(func, *args, **options)
         return watched(request, func, *args, **options)
@@ -155,6 +164,8 @@ def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
 def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         request = current.get()
+        if request is not None and request.called:
+            return original(self, _called(request, fn), *args, **kwargs)
         if request is None or _looks_up(fn) or not handed_over_by_reader():
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "executor")

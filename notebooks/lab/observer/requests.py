@@ -36,11 +36,12 @@ class Request:
     """The watched request on whose behalf code is running; each of its stamps is a method.
 
     work: the key of the work of the request that is running; None in the app's own call.
+    called: whether that is a `def` function that its framework is about to call in a thread.
     key: names a piece of work among that of its request. at: seconds on `time.perf_counter`, the
     machine's monotonic clock, which all processes of one host share.
     """
 
-    __slots__ = ("_note", "_token", "id", "reporter", "work")
+    __slots__ = ("_note", "_token", "called", "id", "reporter", "work")
 
     def __init__(
         self, id: str, note: Note, reporter: Reporter | None = None, work: str | None = None
@@ -48,6 +49,7 @@ class Request:
         self.id = id
         self.reporter = reporter
         self.work = work
+        self.called = False
         self._note = note
 
     def within(self, key: str) -> Request:

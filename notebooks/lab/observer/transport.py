@@ -20,7 +20,7 @@ from typing import Any
 from zlib import crc32
 
 FIRST, FURTHER = 64 * 1024, 1024 * 1024  # bytes: many a pool's process has little to tell
-GLANCE = 4096
+GLANCE, PEEP = 4096, 64  # bytes; no record has as many zeros
 SILENT = "-silent"
 KEPT = 8  # segments that a thread which was held up may still come back from
 
@@ -146,12 +146,13 @@ class Segment:
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._size = os.fstat(self._file).st_size
         self._at = 0
+        self._written = 0
 
     def records(self) -> Iterator[tuple[Any, ...]]:
         """The records that have come since; one that is not whole yet comes another time."""
         length = GLANCE
         while self._at < self._size:
-            data, at = self._read(length), 0
+            data, at = self._read(length, self._at), 0
             while at + _HEAD.size <= len(data):
                 size, checksum = _HEAD.unpack_from(data, at)
                 begin = at + _HEAD.size
@@ -166,8 +167,15 @@ class Segment:
                     return
                 length = self._size  # one long record
 
-    def _read(self, length: int) -> bytes:
-        os.lseek(self._file, self._at, os.SEEK_SET)
+    def unread(self) -> int:
+        """How many bytes have come since the last look, to a few thousand."""
+        self._written = max(self._written, self._at)
+        while any(self._read(PEEP, self._written + GLANCE)):
+            self._written += GLANCE
+        return self._written - self._at
+
+    def _read(self, length: int, at: int) -> bytes:
+        os.lseek(self._file, at, os.SEEK_SET)
         return os.read(self._file, length)
 
     def close(self) -> None:

@@ -20,6 +20,8 @@ from ..traces.waiting import waited_for
 
 PREFIX = "background-tasks-lab-"
 IDLE, WAITED_FOR = 0.05, 0.001  # seconds from one look to the next: 0.7 % and 6 % of a core
+FEW, MOST = 50_000, 8_000_000  # bytes: more than few since the last look make a server under load
+NOTED = 70  # bytes: what a stamp of this process counts for, about as long as a record
 HOUSEKEEPING = 1.0
 LATE = 10.0  # seconds in which a thread that was held up may still write into an old segment
 
@@ -29,7 +31,7 @@ class Collector:
 
     enter: is given each stamp of a request. missed: is told why stamps are missing, when a process
     has no room for them. control: is given what a process tells without naming a request. looked:
-    is called after each look.
+    is called after each look. noted: how many stamps of this process wait to be entered.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Collector:
         missed: Callable[[str], None],
         control: Note | None = None,
         looked: Callable[[], None] = lambda: None,
+        noted: Callable[[], int] = lambda: 0,
     ) -> None:
         sweep()
         self._folder = new_folder()
@@ -46,6 +49,8 @@ class Collector:
         self._missed = missed
         self._control = control
         self._looked = looked
+        self._noted = noted
+        self._load = Load()
         self._segments: dict[str, Segment] = {}
         self._replaced: dict[str, float] = {}
         self._turn = threading.Lock()
@@ -60,14 +65,14 @@ class Collector:
             # Newest first, so that what a process has written in one and then in the next is not
             # seen without what came before.
             read = [list(segment.records()) for segment in reversed(self._segments.values())]
-            if any(read):  # what they tell of may have begun here
-                enter_noted()
+            enter_noted()  # what the records tell of may have begun here
             for records in reversed(read):
                 for record in records:
                     if record[0]:
                         self._enter(*record)
                     elif self._control is not None:
                         self._control(*record[1:])
+            self._load = Load()
             self._looked()
 
     def _open_new(self) -> None:
@@ -95,10 +100,11 @@ class Collector:
         tidied = time.monotonic()
         while not self._closing.is_set() or self._somebody_writes():
             glance()
-            self.read()
-            if time.monotonic() > tidied + HOUSEKEEPING:
-                self._tidy()
-                tidied = time.monotonic()
+            if waited_for.is_set() or not self._under_load():
+                self.read()
+                if time.monotonic() > tidied + HOUSEKEEPING:
+                    self._tidy()
+                    tidied = time.monotonic()
             # Where no other process writes, frequent looks would only disturb this server.
             if self._control is None and not self._segments:
                 time.sleep(IDLE)
@@ -110,6 +116,13 @@ class Collector:
                 segment.close()
             self._segments.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _under_load(self) -> bool:
+        """Whether a server has much to do now, which reading beside it would slow."""
+        with self._turn:
+            self._open_new()
+            unread = sum(segment.unread() for segment in self._segments.values())
+        return self._load.is_heavy(unread + self._noted() * NOTED)
 
     def _somebody_writes(self) -> bool:
         """Whether another process that has written still lives, such as a pool's."""
@@ -144,6 +157,22 @@ class Collector:
     def join(self, timeout: float) -> None:
         """Wait until all is read, at most `timeout` seconds."""
         self._reader.join(timeout)
+
+
+class Load:
+    """Tells whether a server is under load, by what has come from look to look.
+
+    Then reading waits, until it is quiet, much has come, or somebody asks: few processors, or one
+    interpreter, are shared with what is watched.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0
+
+    def is_heavy(self, unread: int) -> bool:
+        """Return whether reading shall wait. unread: bytes that have come and were not read."""
+        grown, self._before = unread - self._before, unread
+        return grown > FEW and unread < MOST
 
 
 def names(folder: Path) -> list[str]:

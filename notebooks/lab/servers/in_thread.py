@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from typing import Any, TypeVar
 from ..observer.asgi import App
 from ..observer.hooks import hooked
 from ..traces import Ledger, until
-from ..traces.notes import InPassing
 from .collector import Collector
 from .travelling import imported
 from .watched_uvicorn import WatchedServer, why_not
@@ -40,7 +40,9 @@ class InThread:
         self.until = until
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self.collector = Collector(ledger.enter, ledger.miss_stamps, looked=InPassing(ledger))
+        self.collector = Collector(
+            ledger.enter, ledger.miss_stamps, noted=functools.partial(len, ledger.noted)
+        )
         self._server = self._make(
             app, ledger.note, self.collector.reporter, settings, self._up, watch_loop
         )

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 
-FEW, MOST = 500, 200_000  # stamps: more than few since the last look make a server under load
-
 ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 _turn = threading.RLock()  # of the readers alone
 
@@ -31,17 +29,3 @@ def enter_noted() -> None:
                     ledger.noted.popleft()
                     raise
                 ledger.noted.popleft()  # not before, so that an interrupt loses none
-
-
-class InPassing:
-    """Enters what was noted now and then, unless under load: this interpreter is the server's."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._left = 0
-
-    def __call__(self) -> None:
-        noted = len(self._ledger.noted)
-        if noted - self._left < FEW or noted > MOST:
-            enter_noted()
-        self._left = len(self._ledger.noted)
