@@ -1,7 +1,6 @@
 """Stamps are entered into the traces of their requests, in whatever order they come."""
 
 import itertools
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -185,7 +184,7 @@ def test_stamps_from_another_process_give_the_same_trace() -> None:
     collector = Collector(ledger.enter, ledger.miss_stamps)
     trace, near = entry_of(ledger)
     far = Request("2", collector.reporter.note)
-    far.received(5.0, "POST", "/x", os.getpid())
+    far.received(5.0, "POST", "/x")
     for entry in (near, far):
         entry.status(202)
         entry.added("k", "a", "background", 6.0)
@@ -195,7 +194,7 @@ def test_stamps_from_another_process_give_the_same_trace() -> None:
         entry.added("l", "b", "thread", 6.0)
         entry.gone("l", 9.0, None)
         entry.line("INFO hello")
-        entry.responded(6.0)
+        entry.responded(6.0, None)
         entry.returned(9.0)
     assert until(lambda: len(ledger.traces) == 2, 10)
     _, other = ledger.traces.wait(10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _TRACE_HEADER = TRACE_HEADER.encode()
+_LENGTH = b"content-length"
 
 
 class Watched:
@@ -57,12 +57,13 @@ class Watched:
         trace_id, scope = take_trace_id(scope)
         loop = running_loop()
         request = Request(trace_id, self.note, self.reporter)
-        request.received(received, scope["method"], plain(scope["path"]), os.getpid())
+        request.received(received, scope["method"], plain(scope["path"]))
         token = current.set(request)
         response = Response(request, send, scope["method"])
         try:
             await self.app(scope, receive, response.send)
         except BaseException:
+            response.leave()
             # `current` stays, and the stamp waits for the next turn of the loop: what the server
             # logs of the error is written for this request, and before it counts as over.
             if loop is None:
@@ -70,6 +71,7 @@ class Watched:
             else:
                 loop.call_soon(request.returned, perf_counter())
             raise
+        response.leave()
         current.reset(token)
         request.returned(perf_counter())
 
@@ -84,12 +86,13 @@ class Response:
     the client has long had all of it.
     """
 
-    __slots__ = ("_left", "_method", "_over", "_request", "_send")
+    __slots__ = ("_left", "_method", "_over", "_request", "_send", "_status")
 
     def __init__(self, request: Request, send: Send, method: str) -> None:
         self._request = request
         self._send = send
         self._method = method
+        self._status: int | None = None
         self._left: int | None = None
         self._over = False
 
@@ -103,8 +106,9 @@ class Response:
                         self._left -= len(message.get("body", b""))
                         self._over = self._left <= 0
                     if self._over or not message.get("more_body"):
-                        self._over = True
-                        self._request.responded(perf_counter())
+                        self._end()
+                    elif self._status is not None:
+                        self.leave()
                 elif kind == "http.response.start":
                     self._begin(message["status"], message.get("headers") or ())
             except Exception:  # the server will say what is wrong with it
@@ -112,20 +116,29 @@ class Response:
         await self._send(message)
 
     def _begin(self, status: int, headers: Any) -> None:
-        self._request.status(status)
-        if "opentelemetry.trace" in sys.modules:
-            self._see_own_trace(sys.modules["opentelemetry.trace"])
+        self._status = status
         self._left = self._declared(status, headers)
         if self._left == 0:
-            self._over = True
-            self._request.responded(perf_counter())
+            self._end()
+        if "opentelemetry.trace" in sys.modules:
+            self._see_own_trace(sys.modules["opentelemetry.trace"])
+
+    def _end(self) -> None:
+        self._over = True
+        self._request.responded(perf_counter(), self._status)
+        self._status = None
+
+    def leave(self) -> None:
+        """Stamp the status now: of what was begun, the end is late, or never comes."""
+        if self._status is not None:
+            self._request.status(self._status)
+            self._status = None
 
     def _see_own_trace(self, opentelemetry: Any) -> None:
         # Not where the request is received: by now, what the app has around it has begun its span.
-        with contextlib.suppress(Exception):
-            span = opentelemetry.get_current_span().get_span_context()
-            if span.is_valid:
-                self._request.traced(f"{span.trace_id:032x}")
+        span = opentelemetry.get_current_span().get_span_context()
+        if span.is_valid:
+            self._request.traced(f"{span.trace_id:032x}")
 
     def _declared(self, status: int, headers: Any) -> int | None:
         """How many bytes of a body are to come; None when the head does not say."""
@@ -133,7 +146,7 @@ class Response:
             return 0
         for name, value in headers:
             # Told by its length alone, nearly every other header is passed over.
-            if len(name) == 14 and bytes(name).lower() == b"content-length":
+            if len(name) == 14 and (name == _LENGTH or bytes(name).lower() == _LENGTH):
                 value = bytes(value)
                 return int(value) if value.isdigit() else None
         return None

@@ -70,4 +70,4 @@ def told(tell: Callable[[], Any]) -> str | None:
 
 def plain(text: Any) -> str:
     """The text itself, without what a subclass of str may add, and not without end."""
-    return str.__str__(text)[:LONGEST]
+    return (text if type(text) is str else str.__str__(text))[:LONGEST]

@@ -14,20 +14,19 @@ from .transport import Reporter
 
 current: ContextVar[Request | None] = ContextVar("lab_request", default=None)
 _serial = itertools.count(1)
-_process = ""
+_process = os.getpid()
 
 
 def new_key() -> str:
     """A name that no other request or task of this host has."""
-    return f"{_process}{next(_serial)}"
+    return f"{_process}-{next(_serial)}"
 
 
 def _forked() -> None:
     global _process
-    _process = f"{os.getpid()}-"
+    _process = os.getpid()
 
 
-_forked()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
@@ -76,21 +75,21 @@ class Request:
         """A piece of work that was announced can no longer begin or end."""
         self.gone(key, perf_counter(), describe(error))
 
-    def received(self, at: float, method: str, path: str, process: int) -> None:
-        """A process's server has called the app with the request."""
-        self._note(self.id, "received", at, method, path, process)
+    def received(self, at: float, method: str, path: str) -> None:
+        """The server of this process has called the app with the request."""
+        self._note(self.id, "received", at, method, path, _process)
 
     def status(self, code: int) -> None:
-        """The app begins its response with this status."""
+        """The app has begun its response with this status, and is not at its end."""
         self._note(self.id, "status", code)
 
     def traced(self, otel: str) -> None:
         """The app begins its response within an OpenTelemetry trace with this id."""
         self._note(self.id, "traced", otel)
 
-    def responded(self, at: float) -> None:
-        """The app hands the end of its response to the server."""
-        self._note(self.id, "responded", at)
+    def responded(self, at: float, status: int | None) -> None:
+        """The app hands the end of its response to the server; its status, unless that is known."""
+        self._note(self.id, "responded", at, status)
 
     def returned(self, at: float) -> None:
         """The app's call is over, background tasks included."""

@@ -78,12 +78,13 @@ class Ledger:
         stamp: "received", "held", or the method of an entry; seen: its arguments. A stamp for a
         request whose trace is no longer kept is dropped.
         """
-        if stamp == "received":
+        trace = self._traces.get(trace_id)
+        if trace is not None and stamp != "received":
+            getattr(Entry(self, trace), stamp)(*seen)
+        elif stamp == "received":
             self.receive(trace_id, *seen)  # type: ignore[arg-type]
         elif stamp == "held":
             self.held(*seen)  # type: ignore[arg-type]
-        elif entry := self.entry(trace_id):
-            getattr(entry, stamp)(*seen)
 
     def held(
         self,
@@ -240,7 +241,9 @@ class Entry:
     def traced(self, otel: str) -> None:
         self._trace.otel = otel
 
-    def responded(self, at: float) -> None:
+    def responded(self, at: float, status: int | None = None) -> None:
+        if status is not None:
+            self._trace.status = status
         self._trace.responded = self._trace.since(at)
 
     def returned(self, at: float) -> None:

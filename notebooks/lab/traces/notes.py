@@ -22,10 +22,11 @@ def enter_noted() -> None:
     """Enter all that was noted before this call, in that order."""
     with _turn:
         for ledger in list(ledgers):
-            while ledger.noted:
-                try:
-                    ledger.enter(*ledger.noted[0])
-                except Exception:
-                    ledger.noted.popleft()
-                    raise
-                ledger.noted.popleft()  # not before, so that an interrupt loses none
+            noted, enter = ledger.noted, ledger.enter
+            try:
+                while noted:
+                    enter(*noted[0])
+                    noted.popleft()  # not before, so that an interrupt loses none
+            except Exception:
+                noted.popleft()
+                raise
