@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def deliveries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deli
     for id in ("a", ODD, "c", "d", "e"):
         headers = {"x-github-delivery": id, "x-github-event": "push"}
         deliveries.accept([Delivery.of(headers, b'{"n": 1}')])
+        time.sleep(0.002)  # the database's clock counts milliseconds: which came first must show
     for id in ("a", ODD, "c", "e"):
         lease = deliveries.take("worker", 3600, key_of(id))
         assert lease is not None
