@@ -113,6 +113,8 @@ class Database:
     def __init__(self, url: str, patience: float) -> None:
         self.promises = _engine(url, patience, durable=True)
         """For what was promised: transactions, on the disk once they are committed."""
+        self.alone = self.promises.execution_options(isolation_level="AUTOCOMMIT")
+        """For what was promised in a single statement."""
         self.leases = _engine(url, patience, durable=False)
         """For leases, which a power cut may take, and for reading: each statement by itself."""
         self._prepared = False

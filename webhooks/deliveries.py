@@ -172,10 +172,29 @@ FINISH = (
 )
 HAVE_EFFECT = (
     insert(effects)
-    .values(delivery=_given("its_key"), event=_given("its_event"), at=now())
+    .from_select(
+        ["delivery", "event", "at"],
+        sa.select(c.key, c.event, now()).where(c.key == _given("its_key")),
+    )
     .on_conflict_do_nothing()
 )
 DROP_BODY = sa.delete(bodies).where(bodies.c.delivery == _given("its_key"))
+# The same three in one, which is one journey to a server in place of five.
+_finished = FINISH.returning(c.key).cte("finished")
+FINISH_AT_ONCE = sa.select(_finished.c.key).add_cte(
+    insert(effects)
+    .from_select(
+        ["delivery", "event", "at"],
+        sa.select(c.key, c.event, now()).join_from(deliveries, _finished, _finished.c.key == c.key),
+    )
+    .on_conflict_do_nothing()
+    .returning(effects.c.delivery)
+    .cte("effect"),
+    sa.delete(bodies)
+    .where(bodies.c.delivery.in_(sa.select(_finished.c.key)))
+    .returning(bodies.c.delivery)
+    .cte("dropped"),
+)
 FAIL = (
     sa.update(deliveries)
     .where(c.key == _given("its_key"), _at_hand)
@@ -299,7 +318,10 @@ class Deliveries:
 
     def finish(self, delivery: Delivery) -> bool:
         """Give a delivery its effect; return False when it has had it before."""
-        given = {"its_key": delivery.key, "its_event": delivery.event}
+        given = {"its_key": delivery.key}
+        if self.database.promises.dialect.name == "postgresql":
+            with self.database.alone.connect() as connection:
+                return connection.scalars(FINISH_AT_ONCE, given).first() is not None
         with self.database.promises.begin() as connection:
             if connection.execute(FINISH, given).rowcount == 0:
                 return False
