@@ -468,7 +468,7 @@ def test_a_cancelled_call_is_cancelled_with_its_task(watch: bool) -> None:
 @contextmanager
 def unwatched(app: App) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, loop="asyncio"))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         yield listening.getsockname()[1]

@@ -200,7 +200,7 @@ async def app(scope, receive, send):
     await asyncio.sleep(0)
 
 async def main():
-    watched = Watched(app, None, None, lambda *seen: told.append(seen))
+    watched = Watched(app, lambda _, stamp, *seen: told.append(seen), None, True)
     await watched({"type": "lifespan"}, None, None)
     end = time.monotonic() + 20
     while not told or told[-1][1] is None:
@@ -208,7 +208,7 @@ async def main():
         await asyncio.sleep(0.01)
 
 asyncio.run(main())
-first, *_, (began, ended, place, thread) = told
+first, *_, (began, ended, place, thread, _) = told
 assert first[1] is None
 assert ended - began >= 0.3
 print(place, thread)
