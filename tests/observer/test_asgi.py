@@ -1,7 +1,9 @@
 """The moments of a request: what `responded` means, whoever holds the last message back."""
 
 import asyncio
+import marshal
 import sys
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -31,6 +33,7 @@ CASES: dict[str, tuple[str, list[Message], int | None]] = {
     "too much": ("GET", [start(length=3), body(4, True), body()], 1),
     "no length": ("GET", [start(), body(3, True), body(1)], 2),
     "no length, no end": ("GET", [start(), body(3, True)], None),
+    "nothing but a head": ("GET", [start(length=3)], None),
     "empty": ("POST", [start(202, 0), body()], 0),
     "HEAD": ("HEAD", [start(length=3), body()], 0),
     "204": ("POST", [start(204), body()], 0),
@@ -57,6 +60,26 @@ def test_responded_is_when_all_that_is_declared_has_been_handed_over(case: str) 
     first = next((n for n, at in enumerate(seen) if at is not None), None)
     assert first == expected
     assert len({at for at in seen if at is not None}) <= 1  # stamped once
+    assert ledger.traces[0].status == messages[0]["status"]
+
+
+def test_what_is_noted_of_a_response_can_travel_whatever_its_status_is_written_as() -> None:
+    ledger = Ledger()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(HTTPStatus.ACCEPTED, 0))
+
+    async def send(message: Message) -> None:
+        pass
+
+    def note(*stamp: Any) -> None:
+        ledger.enter(*marshal.loads(marshal.dumps(stamp)))
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(Watched(app, note)(scope, None, send))  # type: ignore[arg-type]
+    (trace,) = ledger.traces
+    assert trace.responded is not None
+    assert (trace.status, type(trace.status)) == (202, int)
 
 
 def test_without_asyncio_the_apps_own_exception_comes_out() -> None:

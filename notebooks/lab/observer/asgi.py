@@ -116,8 +116,8 @@ class Response:
         await self._send(message)
 
     def _begin(self, status: int, headers: Any) -> None:
-        self._status = status
         self._left = self._declared(status, headers)
+        self._status = int(status)  # no HTTPStatus, which cannot travel
         if self._left == 0:
             self._end()
         if "opentelemetry.trace" in sys.modules:
