@@ -30,3 +30,20 @@ def test_two_signals_sent_at_once_both_count(serving: Callable[..., Web]) -> Non
     assert [task.state for task in trace.tasks] == ["cancelled"]
     assert [what for what, _ in trace.ending] == ["SIGINT", "SIGINT", "exit"]
     assert web.exit_code == 0  # as the uvicorn command
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_what_is_over_when_a_signal_comes_is_not_ended_by_it(
+    serving: Callable[..., Web], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = serving("tests.bench.apps:empty", on="process")
+    collector = web._server.collector
+    with monkeypatch.context() as unread:
+        unread.setattr(collector, "_under_load", lambda: True)
+        unread.setattr(collector, "read", lambda: None)
+        trace = web.get("/")
+    assert trace.returned is None
+    web.signal(signal.SIGTERM)
+    web.join()
+    assert trace.returned is not None
+    assert trace.ending == ()

@@ -74,6 +74,7 @@ class Web(Sender):
         timeout: seconds. Raises TimeoutError, which names the work that is still going on; the
         server then still ends by itself when that work does.
         """
+        self._server.collector.read()  # what is over by now is not ended by this
         self._ledger.ending("stop", perf_counter())
         self._finalizer()
         self.join(timeout)
@@ -97,6 +98,7 @@ class Web(Sender):
         to: one process of several that a command has started, by its number; None for the main
         one. Raises RuntimeError unless the server has its own process.
         """
+        self._server.collector.read()  # what is over by now is not ended by this
         self._server.signal(number, to)
 
     def kill(self) -> None:
