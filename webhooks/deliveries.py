@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert  # SQLite understands its ON CONFLICT, too
+from sqlalchemy.dialects.postgresql import Insert, insert  # SQLite understands its ON CONFLICT, too
 
 from .database import Database, bodies, deliveries, effects, now, workers
 
@@ -170,24 +170,19 @@ FINISH = (
     .where(c.key == _given("its_key"), c.done.is_(None))
     .values(done=now(), due=None, lease=None, aside=None, reason=None)
 )
-HAVE_EFFECT = (
-    insert(effects)
-    .from_select(
-        ["delivery", "event", "at"],
-        sa.select(c.key, c.event, now()).where(c.key == _given("its_key")),
-    )
-    .on_conflict_do_nothing()
-)
+_effect = sa.select(c.key, c.event, now())
+
+
+def _insert_effect(of: sa.Select[Any]) -> Insert:
+    return insert(effects).from_select(["delivery", "event", "at"], of).on_conflict_do_nothing()
+
+
+HAVE_EFFECT = _insert_effect(_effect.where(c.key == _given("its_key")))
 DROP_BODY = sa.delete(bodies).where(bodies.c.delivery == _given("its_key"))
 # The same three in one, which is one journey to a server in place of five.
 _finished = FINISH.returning(c.key).cte("finished")
 FINISH_AT_ONCE = sa.select(_finished.c.key).add_cte(
-    insert(effects)
-    .from_select(
-        ["delivery", "event", "at"],
-        sa.select(c.key, c.event, now()).join_from(deliveries, _finished, _finished.c.key == c.key),
-    )
-    .on_conflict_do_nothing()
+    _insert_effect(_effect.join(_finished, _finished.c.key == c.key))
     .returning(effects.c.delivery)
     .cte("effect"),
     sa.delete(bodies)

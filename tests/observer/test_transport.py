@@ -323,3 +323,24 @@ def test_reading_waits_while_much_comes_and_no_longer() -> None:
     assert not load.is_heavy(5 * FEW + 1)  # it has become quiet
     assert load.is_heavy(MOST - 1)
     assert not load.is_heavy(MOST + FEW)  # too much to be kept
+
+
+def test_an_interrupt_while_records_are_entered_loses_none(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(*stamp: Any) -> None:
+        if len(seen) == 1 and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        seen.append(stamp)
+
+    interrupted: list[bool] = []
+    monkeypatch.setattr(Collector, "_under_load", lambda self: True)  # only who asks reads
+    collector = Collector(enter, missed=pytest.fail)
+    for number in range(3):
+        collector.reporter.note("1", "stamp", number)
+    with pytest.raises(KeyboardInterrupt):
+        collector.read()
+    collector.read()
+    collector.close()
+    assert numbers(seen, "stamp") == [0, 1, 2]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..observer.protocol import Note
 from ..observer.transport import SILENT, Reporter, Segment
@@ -51,6 +54,7 @@ class Collector:
         self._looked = looked
         self._noted = noted
         self._load = Load()
+        self._came: deque[tuple[Any, ...]] = deque()
         self._segments: dict[str, Segment] = {}
         self._replaced: dict[str, float] = {}
         self._turn = threading.Lock()
@@ -66,14 +70,22 @@ class Collector:
             # seen without what came before.
             read = [list(segment.records()) for segment in reversed(self._segments.values())]
             enter_noted()  # what the records tell of may have begun here
-            for records in reversed(read):
-                for record in records:
-                    if record[0]:
-                        self._enter(*record)
-                    elif self._control is not None:
-                        self._control(*record[1:])
+            self._came.extend(itertools.chain(*reversed(read)))
+            while self._came:
+                try:
+                    self._take(*self._came[0])
+                except Exception:
+                    self._came.popleft()
+                    raise
+                self._came.popleft()  # not before, so that an interrupt loses none
             self._load = Load()
             self._looked()
+
+    def _take(self, trace_id: str, *stamp: Any) -> None:
+        if trace_id:
+            self._enter(trace_id, *stamp)
+        elif self._control is not None:
+            self._control(*stamp)
 
     def _open_new(self) -> None:
         latest: dict[int, int] = {}
