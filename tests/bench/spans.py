@@ -55,20 +55,28 @@ def main(number: int) -> tuple[int, int]:
             ours = by_trace(trace)
             theirs = by_spans(exporter.get_finished_spans(), ahead + trace.sent)
             exporter.clear()
-            order += ours == sorted(ours) and theirs == sorted(theirs)
+            order += ours == sorted(ours) and theirs == sorted(theirs) and ends_first(trace, theirs)
             moments += all(abs(a - b) <= web.floor.p99 for a, b in zip(ours, theirs, strict=True))
     return order, moments
 
 
 def by_trace(trace: Trace) -> list[float]:
-    """When the response had left, and when each task's turn began and it ended, by the trace.
+    """When the response had left, and when each task's turn began and ended on the loop.
 
-    A `def` task's span begins with `queued`, before its thread; an async one's right before it.
+    A `def` task's span begins with `queued`, before its thread, and ends as the loop has its result
+    back, which is when the next task is queued; `finished` is its thread's, earlier by the way to
+    the loop. An async task's span begins right before `queued`, and ends with `finished`.
     """
     first, second = trace.tasks
-    moments = [trace.responded, first.queued, first.finished, second.queued, second.finished]
+    moments = [trace.responded, first.queued, second.queued, second.queued, second.finished]
     assert None not in moments
     return [at for at in moments if at is not None]
+
+
+def ends_first(trace: Trace, theirs: list[float]) -> bool:
+    """Whether neither the response nor a task ends, by the trace, after its span has ended."""
+    ends = (trace.responded, *(task.finished for task in trace.tasks))
+    return all(a is not None and a <= b for a, b in zip(ends, theirs[::2], strict=True))
 
 
 def by_spans(found: Any, sent: float) -> list[float]:
