@@ -1,6 +1,7 @@
 """What an operator sees: health, readiness, and figures that agree with the traces."""
 
 import asyncio
+import gc
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -54,6 +55,21 @@ def test_without_a_queue_the_process_is_alive_and_ready(
     assert ready(web) == (200, {"database": "not used", "broker": "not used", "workers": 0})
     seen = figures(web)
     assert seen["webhook_deliveries", "waiting"] != seen["webhook_deliveries", "waiting"]  # NaN
+
+
+def test_while_the_service_is_up_collections_leave_alone_what_it_started_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    looked_through = len(gc.get_objects())
+
+    async def alive() -> None:
+        async with server.app.router.lifespan_context(server.app):
+            assert gc.get_freeze_count() > looked_through // 2 > len(gc.get_objects())
+
+    asyncio.run(alive())
+    assert gc.get_freeze_count() == 0
+    assert len(gc.get_objects()) > looked_through // 2
 
 
 def test_the_figures_agree_with_the_traces(
