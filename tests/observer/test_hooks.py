@@ -261,6 +261,29 @@ def test_log_lines_of_work_stand_on_its_request_whichever_way_it_left(
     assert [trace.log for trace in traces] == [["WARNING work: at it"]] * 2
 
 
+def test_a_log_record_whose_names_cannot_be_told_is_logged_as_ever(serving: Serving) -> None:
+    class Nameless:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            handled.append(record)
+
+    log, name = logging.Logger("its own"), Nameless()
+    log.addHandler(Kept())
+    handled: list[logging.LogRecord] = []
+
+    async def endpoint(request: Request) -> Response:
+        record = logging.LogRecord(name, logging.INFO, "", 1, "at it", (), None)  # type: ignore[arg-type]
+        record.levelname = name  # type: ignore[assignment]
+        log.handle(record)
+        return Response()
+
+    trace = serving(Starlette(routes=[Route("/", endpoint)])).get("/").wait(5)
+    assert (trace.status, trace.log, len(handled)) == (200, ["? ?: at it"], 1)
+
+
 def test_log_lines_stand_on_their_own_request(serving: Serving, gate: threading.Event) -> None:
     app = FastAPI()
     both = threading.Barrier(2)

@@ -54,7 +54,7 @@ def test_records_come_whole_and_in_order_over_many_segments(
 
 def test_a_long_record_is_followed_by_others(collector: Collector, seen: Seen) -> None:
     for text in ("x" * 10_000, "y" * FIRST, "z"):
-        collector.reporter.note("1", "line", text)
+        collector.reporter.note("1", "stamp", text)
     collector.read()
     assert [stamp[2] for stamp in seen] == ["x" * 10_000, "y" * FIRST, "z"]
 
@@ -189,7 +189,7 @@ def test_without_room_the_process_falls_silent_and_the_trace_says_so(
 
         monkeypatch.setattr(os, "posix_fallocate", full)
         for number in range(FIRST // 20):
-            collector.reporter.note("1", "line", str(number))
+            collector.reporter.note("1", "logged", "INFO", "app", str(number))
         assert trace.wait(10) is trace
         assert f"process {os.getpid()} has no room for stamps in {place()}" in str(trace)
         assert ledger.open(Trace("2", 0.0)).wait(0).unseen == trace.unseen

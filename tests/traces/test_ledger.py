@@ -25,9 +25,9 @@ def test_moments_become_seconds_after_sending() -> None:
     entry.responded(5.5)
     entry.added("k", "a", "thread", 6.0)
     entry.started("k", 6.5, "thread 1")
-    entry.line("INFO hello")
+    entry.logged("INFO", "app", "hello")
     assert (trace.received, trace.responded, trace.path) == (0.0, 0.5, "/x")
-    assert trace.log == ["INFO hello"]
+    assert trace.log == ["INFO app: hello"]
     assert trace.tasks == [Task("a", "thread", "thread 1", added=1.0, started=1.5)]
 
 
@@ -151,7 +151,7 @@ def test_open_tasks_are_gone_when_the_server_ends() -> None:
 
 def test_another_clients_request_is_entered_when_it_is_received() -> None:
     ledger = Ledger()
-    ledger.enter("x", "line", "too early")
+    ledger.enter("x", "logged", "INFO", "app", "too early")
     ledger.enter("x", "received", 7.0, "GET", "/x")
     assert [(trace.sent, trace.received, trace.log) for trace in ledger.traces] == [(7.0, 0.0, [])]
 
@@ -173,7 +173,7 @@ def test_only_the_newest_traces_are_kept_and_stamps_of_others_dropped() -> None:
         ledger.open(Trace(number, sent=0.0))
     entry.started("k", 1.0, "loop")
     entry.added("l", "b", "background", 1.5)
-    ledger.enter("1", "line", "too late")
+    ledger.enter("1", "logged", "INFO", "app", "too late")
     assert [trace.id for trace in ledger.traces] == ["2", "3"]
     assert ledger._tasks == {}
     assert trace.log == []
@@ -193,7 +193,7 @@ def test_stamps_from_another_process_give_the_same_trace() -> None:
         entry.finished("k", 8.0, "ValueError: 3")
         entry.added("l", "b", "thread", 6.0)
         entry.gone("l", 9.0, None)
-        entry.line("INFO hello")
+        entry.logged("INFO", "app", "hello")
         entry.responded(6.0, None)
         entry.returned(9.0)
     assert until(lambda: len(ledger.traces) == 2, 10)

@@ -59,14 +59,15 @@ def test_an_interrupt_loses_no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stamp_may_be_noted_while_others_are_entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, trace = noted(("line", "0"))
+    ledger, trace = noted(("logged", "INFO", "app", "0"))
     enter = ledger.enter
 
-    def entered(trace_id: str, stamp: str, text: str) -> None:
+    def entered(*stamp: str) -> None:
+        *same, text = stamp
         if int(text) < 100:  # as a finalizer does that runs meanwhile
-            ledger.note(trace_id, stamp, str(int(text) + 1))
-        enter(trace_id, stamp, text)
+            ledger.note(*same, str(int(text) + 1))
+        enter(*stamp)
 
     monkeypatch.setattr(ledger, "enter", entered)
     enter_noted()
-    assert trace.log == [str(number) for number in range(101)]
+    assert trace.log == [f"INFO app: {number}" for number in range(101)]

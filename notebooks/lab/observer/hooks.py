@@ -233,23 +233,27 @@ def _accepted(request: Request, key: str, at: float, future: Future[Any]) -> Non
         request.queued(key, perf_counter(), sys.modules["webhooks.queue"].broker_and_queue())
 
 
-def _line(record: logging.LogRecord) -> str:
-    """What a log record says; logging never raises, whatever was logged, nor may this."""
-    # Nearly always a text that is whole: to have it told takes as long as all the rest.
-    whole = type(record) is logging.LogRecord and type(record.msg) is str and not record.args
-    text = record.msg if whole else told(record.getMessage)
+def _logged(record: logging.LogRecord) -> tuple[str, str, str]:
+    """A log record's level, logger and text; logging never raises, and nor may this."""
+    # Nearly always texts that are whole: to have them told takes as long as all the rest.
+    whole = type(record) is logging.LogRecord and not record.args and not record.exc_info
+    if whole and type(record.msg) is type(record.name) is type(record.levelname) is str:
+        return record.levelname, record.name, record.msg.strip()[:LONGEST_LINE]
+    level = told(lambda: str(record.levelname)) or "?"
+    logger = told(lambda: str(record.name)) or "?"
+    text = told(record.getMessage)
     if text is None:  # arguments that do not fit, or that cannot be shown
         text = f"{name_of(record.msg)} [cannot be shown]"
-    line = f"{record.levelname} {record.name}: {text.strip()[:LONGEST_LINE]}"
+    text = text.strip()[:LONGEST_LINE]
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    return line if error is None else f"{line} ({describe(error)[:LONGEST_LINE]})"
+    return level, logger, text if error is None else f"{text} ({describe(error)[:LONGEST_LINE]})"
 
 
 def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         request = current.get()
         if request is not None:
-            request.line(_line(record))
+            request.logged(*_logged(record))
             if not self.handlers and not self.hasHandlers():
                 return  # the trace has the line; stderr need not repeat it
         original(self, record)

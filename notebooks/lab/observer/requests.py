@@ -95,9 +95,9 @@ class Request:
         """The app's call is over, background tasks included."""
         self._note(self.id, "returned", at)
 
-    def line(self, text: str) -> None:
+    def logged(self, level: str, logger: str, text: str) -> None:
         """Something was logged on the request's behalf."""
-        self._note(self.id, "line", text)
+        self._note(self.id, "logged", level, logger, text)
 
     def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
         """A piece of work was announced: `add_task`, `Thread.start`, `submit` was called.

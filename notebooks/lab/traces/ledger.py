@@ -29,6 +29,7 @@ class Ledger:
         self._ids: deque[str] = deque()
         self._tasks: dict[tuple[str, str], Task] = {}
         self._in_queues: dict[str, tuple[Trace, tuple[str, str]]] = {}
+        self._latest: Entry | None = None  # most stamps are of the same request as the one before
         self._missing: str | None = None
         self._held: deque[tuple[int | None, Held]] = deque(maxlen=HOLDS_KEPT)
         ledgers.add(self)
@@ -78,13 +79,16 @@ class Ledger:
         stamp: "received", "held", or the method of an entry; seen: its arguments. A stamp for a
         request whose trace is no longer kept is dropped.
         """
-        trace = self._traces.get(trace_id)
-        if trace is not None and stamp != "received":
-            getattr(Entry(self, trace), stamp)(*seen)
-        elif stamp == "received":
-            self.receive(trace_id, *seen)  # type: ignore[arg-type]
+        if stamp == "received":
+            self._latest = self.receive(trace_id, *seen)  # type: ignore[arg-type]
         elif stamp == "held":
             self.held(*seen)  # type: ignore[arg-type]
+        else:
+            entry = self._latest
+            if entry is None or entry.trace_id != trace_id:
+                entry = self._latest = self.entry(trace_id)
+            if entry is not None:
+                getattr(entry, stamp)(*seen)
 
     def held(
         self,
@@ -205,6 +209,7 @@ class Ledger:
             self._tasks.pop((trace.id, key), None)
 
     def _drop_oldest(self) -> None:
+        self._latest = None
         oldest = self._ids.popleft()
         self._traces.pop(oldest, None)
         for key in [key for key in self._tasks.copy() if key[0] == oldest]:
@@ -225,15 +230,12 @@ def _another(process: int | None) -> int | None:
 class Entry:
     """One request in the ledger: enters the stamps of the observer's `Request` into its trace."""
 
-    __slots__ = ("_ledger", "_trace")
+    __slots__ = ("_ledger", "_trace", "trace_id")
 
     def __init__(self, ledger: Ledger, trace: Trace) -> None:
+        self.trace_id = trace.id
         self._ledger = ledger
         self._trace = trace
-
-    @property
-    def trace_id(self) -> str:
-        return self._trace.id
 
     def status(self, code: int) -> None:
         self._trace.status = code
@@ -255,8 +257,8 @@ class Entry:
         trace.returned = returned
         wake()
 
-    def line(self, text: str) -> None:
-        self._trace.log.append(text)
+    def logged(self, level: str, logger: str, text: str) -> None:
+        self._trace.log.append(f"{level} {logger}: {text}")
 
     def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
         task = self._ledger.task(self._trace, key)
