@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -310,7 +311,8 @@ def test_what_waits_to_be_read_is_known_without_reading(collector: Collector, se
     written = 500 * (segment_length := len(path.read_bytes().rstrip(b"\0")) // 500)
     assert segment_length > 20
     assert written - 2 * GLANCE < segment.unread() <= written
-    assert len(list(segment.records())) == 500
+    records, segment.at = segment.records()
+    assert len(records) == 500
     assert segment.unread() == 0
     segment.close()
 
@@ -325,20 +327,30 @@ def test_reading_waits_while_much_comes_and_no_longer() -> None:
     assert not load.is_heavy(MOST + FEW)  # too much to be kept
 
 
-def test_an_interrupt_while_records_are_entered_loses_none(
-    seen: Seen, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("meanwhile", ["read", "entered"])
+def test_an_interrupt_while_records_are_read_or_entered_loses_none(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    def enter(*stamp: Any) -> None:
-        if len(seen) == 1 and not interrupted:
-            interrupted.append(True)
+    calls: list[str] = []
+
+    def interrupt(moment: str, call: int) -> None:
+        calls.append(moment)
+        if moment == meanwhile and calls.count(moment) == call:
             raise KeyboardInterrupt
+
+    def enter(*stamp: Any) -> None:
+        interrupt("entered", 2)
         seen.append(stamp)
 
-    interrupted: list[bool] = []
+    def checked(body: bytes) -> int:
+        interrupt("read", 3)  # by when the newer segment is read
+        return crc32(body)
+
     monkeypatch.setattr(Collector, "_under_load", lambda self: True)  # only who asks reads
     collector = Collector(enter, missed=pytest.fail)
-    for number in range(3):
-        collector.reporter.note("1", "stamp", number)
+    for number, text in enumerate(("", "x" * FIRST, "")):
+        collector.reporter.note("1", "stamp", number, text)
+    monkeypatch.setattr(transport, "crc32", checked)
     with pytest.raises(KeyboardInterrupt):
         collector.read()
     collector.read()

@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -138,21 +138,22 @@ def new_segment(folder: str, size: int) -> tuple[str, Write]:
 
 
 class Segment:
-    """The reading end of a segment."""
+    """The reading end of a segment; what stands before `at` has been taken out."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.pid = int(os.path.basename(path).partition("-")[0])
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._size = os.fstat(self._file).st_size
-        self._at = 0
+        self.at = 0
         self._written = 0
 
-    def records(self) -> Iterator[tuple[Any, ...]]:
-        """The records that have come since; one that is not whole yet comes another time."""
-        length = GLANCE
-        while self._at < self._size:
-            data, at = self._read(length, self._at), 0
+    def records(self) -> tuple[list[tuple[Any, ...]], int]:
+        """The records after `at`, and where they end; one that is not whole comes another time."""
+        found: list[tuple[Any, ...]] = []
+        length, end = GLANCE, self.at
+        while end < self._size:
+            data, at = self._read(length, end), 0
             while at + _HEAD.size <= len(data):
                 size, checksum = _HEAD.unpack_from(data, at)
                 begin = at + _HEAD.size
@@ -160,19 +161,20 @@ class Segment:
                 if not size or len(body) < size or crc32(body) != checksum:
                     break
                 at = begin + size
-                yield marshal.loads(body)
-            self._at += at
+                found.append(marshal.loads(body))
+            end += at
             if not at:
                 if length == self._size or data[: _HEAD.size] == bytes(_HEAD.size):
-                    return
+                    break
                 length = self._size  # one long record
+        return found, end
 
     def unread(self) -> int:
         """How many bytes have come since the last look, to a few thousand."""
-        self._written = max(self._written, self._at)
+        self._written = max(self._written, self.at)
         while any(self._read(PEEP, self._written + GLANCE)):
             self._written += GLANCE
-        return self._written - self._at
+        return self._written - self.at
 
     def _read(self, length: int, at: int) -> bytes:
         os.lseek(self._file, at, os.SEEK_SET)

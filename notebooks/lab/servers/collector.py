@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import sys
@@ -54,7 +53,7 @@ class Collector:
         self._looked = looked
         self._noted = noted
         self._load = Load()
-        self._came: deque[tuple[Any, ...]] = deque()
+        self._read: list[tuple[Segment, deque[tuple[Any, ...]], int]] = []
         self._segments: dict[str, Segment] = {}
         self._replaced: dict[str, float] = {}
         self._turn = threading.Lock()
@@ -65,21 +64,29 @@ class Collector:
     def read(self) -> None:
         """Enter what has come since the last look."""
         with self._turn:
+            self._enter_read()  # what an interrupt has left
             self._open_new()
             # Newest first, so that what a process has written in one and then in the next is not
             # seen without what came before.
-            read = [list(segment.records()) for segment in reversed(self._segments.values())]
+            newest_first = [(each, *each.records()) for each in reversed(self._segments.values())]
             enter_noted()  # what the records tell of may have begun here
-            self._came.extend(itertools.chain(*reversed(read)))
-            while self._came:
-                try:
-                    self._take(*self._came[0])
-                except Exception:
-                    self._came.popleft()
-                    raise
-                self._came.popleft()  # not before, so that an interrupt loses none
+            self._read = [(each, deque(new), end) for each, new, end in reversed(newest_first)]
+            self._enter_read()
             self._load = Load()
             self._looked()
+
+    def _enter_read(self) -> None:
+        """Enter what was read: each record once, and none is lost if an interrupt ends this."""
+        for segment, records, end in self._read:
+            segment.at = end
+            while records:
+                try:
+                    self._take(*records[0])
+                except Exception:
+                    records.popleft()
+                    raise
+                records.popleft()
+        self._read = []
 
     def _take(self, trace_id: str, *stamp: Any) -> None:
         if trace_id:
