@@ -50,6 +50,8 @@ class PostgreSQL:
 
     def __init__(self, folder: Path, *settings: str, host: str = "127.0.0.1") -> None:
         self.folder = folder
+        # In a file of its folder: in the system's shared memory, it would outlive who is killed.
+        settings = ("dynamic_shared_memory_type=mmap", *settings)
         self.settings = [part for setting in settings for part in ("-c", setting)]
         self.port = free_port()
         self.host = host
