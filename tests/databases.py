@@ -15,7 +15,10 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
+from lab import Queue
+from lab.programs.program import Program
 from lab.servers.addresses import free_port
 
 from .waiting import until
@@ -128,6 +131,16 @@ class PostgreSQL:
 
 
 Database = SQLite | PostgreSQL
+
+
+def freeze_at_rest(queue: Queue, worker: Program) -> None:
+    """Freeze a worker while it holds no lock: SQLite's would keep everybody else from writing."""
+    url = make_url(queue.deliveries.database.name)
+    with contextlib.ExitStack() as stack:
+        if url.get_backend_name() == "sqlite":
+            holder = sqlite3.connect(url.database or "", timeout=30, isolation_level=None)
+            stack.enter_context(contextlib.closing(holder)).execute("BEGIN IMMEDIATE")
+        worker.freeze()
 
 
 @contextlib.contextmanager

@@ -413,20 +413,19 @@ assert {task.state for task in met.wait().tasks} == {"finished"}
 # %% [markdown] lang="en"
 # ## Exercises
 #
-# **1.** Everything at once. In a queue `own` with one worker, freeze the worker, send ten deliveries
-# (`queued`), kill the web server and the worker, wipe the broker. Then add a worker. How many effects are
+# **1.** Everything at once. Send a queue `own` with one worker ten deliveries (`queued`), and while it is at
+# work kill the web server and the worker, and wipe the broker. Then add a worker. How many effects are
 # there in the end?
 
 # %% [markdown] lang="zh"
 # ## 练习
 #
-# **1.** 祸不单行。另开一个队列 `own`，一个 worker。先冻结 worker，投递十次（`queued`），然后杀掉 Web 服务进程和
+# **1.** 祸不单行。另开一个队列 `own`，一个 worker。投递十次（`queued`），趁 worker 还在处理，杀掉 Web 服务进程和
 # worker，清空 broker，最后加一个 worker。最终有几次效果？
 
 # %% tags=["solution"]
-own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.05)
+own = Queue(workers=1, broker="embedded", WORK_SECONDS=0.1)
 web = serve("server:app", on="process")
-own.workers[0].freeze()
 queued = web.burst(QUEUE, pushes(10))
 web.signal(SIGKILL)
 own.workers[0].kill()

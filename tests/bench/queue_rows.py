@@ -15,7 +15,7 @@ from lab.publishing.notebooks import ROOT
 from webhooks.deliveries import Delivery
 from webhooks.queue import PROCESS, celery_app
 
-from ..databases import POSTGRESQL, postgresql
+from ..databases import POSTGRESQL, freeze_at_rest, postgresql
 from ..places import served
 from .outside import WRK, Load, wrk
 from .plain import connect
@@ -144,7 +144,7 @@ def rate(module: str, database: str | None, workers: int, number: int) -> float:
         queue.deliveries.database.prepare()
         app = celery_app(queue.url, queue.name)
         for worker in queue.workers:
-            worker.freeze()
+            freeze_at_rest(queue, worker)
         sent = [delivery("push") for _ in range(number)]
         lower = [{name.lower(): value for name, value in each["headers"].items()} for each in sent]
         if module == PLAIN_WORKER:

@@ -29,6 +29,7 @@ from webhooks.queue import celery_app
 from webhooks.settings import settings
 
 from ..brokers import valkey
+from ..databases import freeze_at_rest
 from ..waiting import alive, until
 
 QUEUE = "/webhook-test/queue"
@@ -189,7 +190,7 @@ def test_another_body_under_an_id_is_refused(queue: Queue, web: Web) -> None:
 
 @pytest.mark.slow
 def test_neither_database_nor_broker_holds_a_secret(queue: Queue, web: Web) -> None:
-    queue.workers[0].freeze()
+    freeze_at_rest(queue, queue.workers[0])
     sent = delivery("push")
     sent["headers"]["Authorization"] = "Bearer very-secret"
     trace = web.post(QUEUE, **sent)
@@ -231,7 +232,7 @@ def test_a_frozen_broker_makes_work_late_and_nobody_wait(queue: Queue, web: Web)
 @pytest.mark.parametrize("files", ["kept", "wiped"])
 def test_a_broker_that_is_killed_loses_nothing(queue: Queue, web: Web, files: str) -> None:
     assert queue.broker is not None
-    queue.workers[0].freeze()
+    freeze_at_rest(queue, queue.workers[0])
     accepted = web.burst(QUEUE, [delivery("push") for _ in range(10)])
     queue.broker.kill()
     accepted += web.burst(QUEUE, [delivery("push")])
@@ -339,7 +340,7 @@ def test_when_a_queue_stops_a_start_that_was_to_be_tried_again_never_ran() -> No
 @pytest.mark.slow
 def test_traces_of_queued_work_continue_when_the_server_is_killed(queue: Queue) -> None:
     web = serve("server:app", on="process")
-    queue.workers[0].freeze()
+    freeze_at_rest(queue, queue.workers[0])
     traces = web.burst(QUEUE, [delivery("push") for _ in range(5)])
     web.signal(signal.SIGKILL)
     web.join()
@@ -351,7 +352,7 @@ def test_traces_of_queued_work_continue_when_the_server_is_killed(queue: Queue) 
 @pytest.mark.slow
 def test_messages_that_are_lost_make_work_late(queue: Queue, web: Web) -> None:
     assert queue.broker is not None
-    queue.workers[0].freeze()
+    freeze_at_rest(queue, queue.workers[0])
     traces = web.burst(QUEUE, [delivery("push") for _ in range(5)])
     with redis.Redis.from_url(queue.url) as client:
         client.flushall()

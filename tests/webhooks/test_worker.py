@@ -18,7 +18,7 @@ from lab.programs.program import Program
 from webhooks.deliveries import Answer, Delivery, Known
 from webhooks.queue import celery_app, tell
 
-from ..databases import PostgreSQL, postgresql
+from ..databases import PostgreSQL, freeze_at_rest, postgresql
 from ..waiting import until
 
 pytestmark = pytest.mark.slow
@@ -283,7 +283,7 @@ def test_one_that_was_given_up_is_done_if_its_work_ends_well(
     script.hand_in(queue)
     for starts in (1, 2, 3):
         script.until(queue, starts=starts)
-        queue.workers[-1].freeze()
+        freeze_at_rest(queue, queue.workers[-1])
         queue.add_workers(1)
     aside = script.until(queue, state="aside")
     assert aside.attempts == 3
