@@ -1,13 +1,16 @@
 """The radar: what it keeps and draws, that it finds what was planted, and what it has found."""
 
+import contextlib
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lab.__main__ import main
 from lab.publishing.notebooks import ROOT
-from lab.radar import run
+from lab.radar import environments, run
 from lab.radar.claims import OF_SERVERS, OF_VERSIONS, in_words
 from lab.radar.drawn import draw_radar, said
 from lab.radar.environments import NotInstalled, at_hand, programs
@@ -138,6 +141,28 @@ def test_a_server_that_drops_its_tasks_is_found(monkeypatch: pytest.MonkeyPatch)
     assert found["dropping"].cells["sigterm"].counts == {"cancelled, never ran": 2}
     assert found["usual"].cells["sigterm"].counts == {"finished, finished": 2}
     assert sorted(line.partition(" ")[0] for line in said) == ["1/2", "2/2"]
+
+
+def test_an_environment_that_several_need_at_once_is_made_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Path] = []
+    all_at_it = threading.Barrier(4)
+
+    def make(folder: Path, *_: object) -> None:
+        made.append(folder)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_at_it.wait(0.2)
+        folder.mkdir(parents=True)
+
+    def ask(_: int) -> Path:
+        return programs(("one==1",))
+
+    monkeypatch.setattr(environments, "user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(environments, "make", make)
+    with ThreadPoolExecutor(4) as pool:
+        (found,) = set(pool.map(ask, range(4)))
+    assert made == [found.parent]
 
 
 @pytest.mark.slow

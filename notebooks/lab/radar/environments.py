@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
 from platformdirs import user_cache_path
 
 CREATED_WITHIN = 600.0
@@ -30,10 +31,12 @@ def programs(packages: Sequence[str], python: str = sys.executable) -> Path:
     folder = user_cache_path("background-tasks-lab", appauthor=False) / "environments" / name
     found = folder / ("Scripts" if os.name == "nt" else "bin")
     pinned = all("==" in package for package in packages)
-    if not (pinned and (folder / "complete").exists()):
-        shutil.rmtree(folder, ignore_errors=True)
-        make(folder, found, packages, python)
-        (folder / "complete").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # another notebook, or another set, may need the same one
+        if not (pinned and (folder / "complete").exists()):
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder, found, packages, python)
+            (folder / "complete").touch()
     return found
 
 
