@@ -22,6 +22,7 @@ from webhooks.deliveries import Known
 from ..databases import POSTGRESQL, PostgreSQL, open_folder
 from ..waiting import until
 
+PROBE = f"lab-probe-{os.getpid()}"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -29,8 +30,8 @@ pytestmark = [
         or os.geteuid() != 0
         or shutil.which("ip") is None
         or not POSTGRESQL.exists()
-        or subprocess.run(["ip", "netns", "add", "lab-probe"], capture_output=True).returncode != 0
-        or subprocess.run(["ip", "netns", "del", "lab-probe"], capture_output=True).returncode != 0,
+        or subprocess.run(["ip", "netns", "add", PROBE], capture_output=True).returncode != 0
+        or subprocess.run(["ip", "netns", "del", PROBE], capture_output=True).returncode != 0,
         reason="needs root, PostgreSQL, iproute2 and a kernel that allows network namespaces",
     ),
 ]
