@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -13,6 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lab.servers.web import Web
+
+from ..waiting import until
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -42,6 +45,8 @@ def test_what_is_over_when_a_signal_comes_is_not_ended_by_it(
         unread.setattr(collector, "_under_load", lambda: True)
         unread.setattr(collector, "read", lambda: None)
         trace = web.get("/")
+        folder = Path(collector.reporter.folder)
+        until(lambda: any(b"returned" in each.read_bytes() for each in folder.iterdir()))
     assert trace.returned is None
     web.signal(signal.SIGTERM)
     web.join()
