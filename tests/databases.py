@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +21,6 @@ from sqlalchemy import make_url
 from lab import Queue
 from lab.programs.program import Program
 from lab.servers.addresses import free_port
-
-from .waiting import until
 
 _FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 POSTGRESQL = Path(shutil.which("postgres") or (_FOUND[-1] if _FOUND else "postgres"))
@@ -46,6 +45,9 @@ class SQLite:
 
     def revive(self) -> None:
         """Nothing has ended."""
+
+    def vacuum(self) -> None:
+        """It uses again by itself what was deleted."""
 
 
 class PostgreSQL:
@@ -89,8 +91,11 @@ class PostgreSQL:
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        told = self.folder / "log"
-        until(lambda: "ready to accept connections" in told.read_text(), timeout=60)
+        told, end = self.folder / "log", time.monotonic() + 60
+        while "ready to accept connections" not in told.read_text():
+            if self.process.poll() is not None or time.monotonic() > end:
+                pytest.fail(f"the database has not started:\n{told.read_text()}")
+            time.sleep(0.02)
 
     def _family(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -128,6 +133,11 @@ class PostgreSQL:
         """Start it again with the same files, whether or not it has ended by itself."""
         self.kill()
         self.start()
+
+    def vacuum(self) -> None:
+        """Have the room of what was deleted used again: killed, it forgets that this is due."""
+        with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("VACUUM")
 
 
 Database = SQLite | PostgreSQL
@@ -175,7 +185,8 @@ def sqlite(folder: Path) -> Iterator[SQLite]:
 
 KINDS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Database]]] = {
     "sqlite": sqlite,
-    "postgresql": lambda folder: postgresql(folder=folder),
+    # Its log of changes may grow to 1 GB by default, more than the disk has.
+    "postgresql": lambda folder: postgresql("max_wal_size=64MB", folder=folder),
 }
 ROOM = {"sqlite": "64m", "postgresql": "256m"}
 

@@ -116,6 +116,7 @@ def test_whatever_happens_what_was_accepted_has_one_effect(
     if not stage.room:
         faults.remove(on.database_full)
     chance.shuffle(faults)
+    stage.database.vacuum()
     before = {each.id for each in stage.known()}
     caller = Caller(stage, tries=3)
     for fault in faults:
