@@ -3,6 +3,8 @@
 import contextlib
 import sys
 import threading
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import pytest
 from lab.__main__ import main
 from lab.publishing.notebooks import ROOT
 from lab.radar import environments, run
-from lab.radar.claims import OF_SERVERS, OF_VERSIONS, in_words
+from lab.radar.claims import OF_SERVERS, OF_VERSIONS, in_words, threads_at_once
 from lab.radar.drawn import draw_radar, said
 from lab.radar.environments import NotInstalled, at_hand, programs
 from lab.radar.kept import draw_kept, keep, keep_stopped, kept_stopped, known
 from lab.radar.outcomes import Cell, Column, Radar
 from lab.radar.sets import SERVERS, VERSIONS, ServerSet
+from lab.servers.web import Web
 from lab.traces import Trace, Traces
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -163,6 +166,23 @@ def test_an_environment_that_several_need_at_once_is_made_once(
     with ThreadPoolExecutor(4) as pool:
         (found,) = set(pool.map(ask, range(4)))
     assert made == [found.parent]
+
+
+@pytest.mark.slow
+@posix
+def test_threads_are_counted_while_others_wait(serving: Callable[..., Web]) -> None:
+    started: list[Web] = []
+
+    def start(*_: str) -> Web:
+        command = f"{sys.executable} -m uvicorn {{app}} --port {{port}}"
+        started.append(serving(run.APP, command=command, cwd=run.FOLDER))
+        return started[-1]
+
+    assert threads_at_once(start) == "40 each"
+    (web,) = started
+    states = Counter(task.state for task in web.traces.tasks)
+    web.kill()
+    assert (states["running"], states["waiting"] >= 10) == (40, True)
 
 
 @pytest.mark.slow
