@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import pytest
 
 from lab.queue.valkey import server_command, valkey_server
 from lab.servers.addresses import free_port
+
+from .waiting import until_it_says
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
@@ -35,11 +36,7 @@ class Broker:
                 self.command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        end = time.monotonic() + 60
-        while self.ready not in log.read_text(errors="replace"):
-            if self.process.poll() is not None or time.monotonic() > end:
-                pytest.fail(f"the broker has not started:\n{log.read_text(errors='replace')}")
-            time.sleep(0.05)
+        until_it_says(self.process, log, self.ready)
 
     def signal(self, number: int) -> None:
         os.killpg(self.process.pid, number)

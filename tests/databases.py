@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from sqlalchemy import make_url
 from lab import Queue
 from lab.programs.program import Program
 from lab.servers.addresses import free_port
+
+from .waiting import until_it_says
 
 _FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 POSTGRESQL = Path(shutil.which("postgres") or (_FOUND[-1] if _FOUND else "postgres"))
@@ -91,11 +92,7 @@ class PostgreSQL:
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        told, end = self.folder / "log", time.monotonic() + 60
-        while "ready to accept connections" not in told.read_text():
-            if self.process.poll() is not None or time.monotonic() > end:
-                pytest.fail(f"the database has not started:\n{told.read_text()}")
-            time.sleep(0.02)
+        until_it_says(self.process, self.folder / "log", "ready to accept connections")
 
     def _family(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -106,8 +103,7 @@ class PostgreSQL:
     def new_database(self) -> str:
         """Make one more database; return its URL."""
         name = f"lab_{secrets.token_hex(4)}"
-        with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        self._execute(f"CREATE DATABASE {name}")
         return self.url.removesuffix("postgres") + name
 
     def signal(self, number: int) -> None:
@@ -136,8 +132,11 @@ class PostgreSQL:
 
     def vacuum(self) -> None:
         """Have the room of what was deleted used again: killed, it forgets that this is due."""
+        self._execute("VACUUM")
+
+    def _execute(self, statement: str) -> None:
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute("VACUUM")
+            connection.execute(statement.encode())
 
 
 Database = SQLite | PostgreSQL

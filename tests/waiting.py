@@ -1,11 +1,23 @@
 """Waiting in tests, with an end; and what they wait for: processes and ports to go."""
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+
+def until_it_says(process: subprocess.Popen[bytes], log: Path, word: str) -> None:
+    """Return when a program has written a word into its log; fail with the log if it does not."""
+    end = time.monotonic() + 60
+    while word not in (said := log.read_text(errors="replace")):
+        if process.poll() is not None or time.monotonic() > end:
+            pytest.fail(f"{process.args!r} has not started:\n{said}")
+        time.sleep(0.02)
 
 
 def until(holds: Callable[[], Any], timeout: float = 60) -> None:
