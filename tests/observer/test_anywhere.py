@@ -40,7 +40,7 @@ async def send(message):
 
 scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
 with hooked():
-    asyncio.run(Watched(app, lambda _, stamp, *told: seen.append(stamp))(scope, None, send))
+    asyncio.run(Watched(app, lambda stamp: seen.append(stamp[1]))(scope, None, send))
 assert seen == ["received", "added", "responded", "started", "finished", "returned"], seen
 assert not [name for name in sys.modules if name.partition(".")[0] == "lab"]
 """

@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from lab.observer.asgi import Watched
+from lab.observer.protocol import Stamp
 from lab.traces import Ledger, Trace
 
 Message = dict[str, Any]
@@ -72,8 +73,8 @@ def test_what_is_noted_of_a_response_can_travel_whatever_its_status_is_written_a
     async def send(message: Message) -> None:
         pass
 
-    def note(*stamp: Any) -> None:
-        ledger.enter(*marshal.loads(marshal.dumps(stamp)))
+    def note(stamp: Stamp) -> None:
+        ledger.enter(marshal.loads(marshal.dumps(stamp)))
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     asyncio.run(Watched(app, note)(scope, None, send))  # type: ignore[arg-type]

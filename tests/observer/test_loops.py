@@ -17,7 +17,7 @@ async def nothing() -> None:
     pass
 
 
-def watched(endpoint: Any) -> Traces:
+def watched(endpoint: Any, kind: Any = asyncio.SelectorEventLoop) -> Traces:
     """The traces of one call of an endpoint."""
     ledger = Ledger()
 
@@ -33,20 +33,57 @@ def watched(endpoint: Any) -> Traces:
         left.append(vars(loop).get("create_task"))
 
     left.clear()
-    asyncio.run(main())
+    loop = kind()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
     return ledger.traces
 
 
 left: list[Any] = []
 
 
-def test_nothing_of_ours_is_left_on_the_loop() -> None:
+class Derived(asyncio.SelectorEventLoop):
+    pass
+
+
+class Own(asyncio.SelectorEventLoop):
+    def create_task(self, *args: Any, **options: Any) -> Any:
+        return super().create_task(*args, **options)
+
+
+@pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, Derived, Own])
+def test_a_loop_is_hooked_by_its_class_which_is_as_before_afterwards(kind: Any) -> None:
+    def class_attributes() -> list[Any]:
+        return [vars(each).get("create_task") for each in kind.__mro__]
+
+    before = class_attributes()
+
     async def endpoint() -> None:
-        assert "create_task" in vars(asyncio.get_running_loop())
+        # With attributes of its own beside those of its class, CPython is slower with an object.
+        assert "create_task" not in vars(asyncio.get_running_loop())
+        assert class_attributes() != before
         await asyncio.create_task(nothing())
 
-    assert [task.state for task in watched(endpoint).tasks] == ["finished"]
+    assert [task.state for task in watched(endpoint, kind).tasks] == ["finished"]
     assert left == [None]
+    assert class_attributes() == before
+
+
+def test_work_is_seen_once_where_a_loops_base_is_hooked_as_well() -> None:
+    async def on_the_base() -> None:
+        def on_derived() -> Traces:
+            async def endpoint() -> None:
+                await asyncio.create_task(nothing())
+
+            return watched(endpoint, Derived)
+
+        found.append(await asyncio.to_thread(on_derived))
+
+    found: list[Traces] = []
+    watched(on_the_base)
+    assert [task.state for task in found[0].tasks] == ["finished"]
 
 
 def test_what_the_app_has_put_in_our_place_stays() -> None:

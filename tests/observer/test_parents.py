@@ -178,8 +178,8 @@ def test_work_that_is_closed_in_another_context_is_left_quietly() -> None:
             yield
 
     request = Request("1", Ledger().note)
-    before = current.get()
+    before = current()
     half_done = work()
     contextvars.copy_context().run(next, half_done)
     half_done.close()
-    assert current.get() is before
+    assert current() is before

@@ -16,6 +16,7 @@ from zlib import crc32
 import pytest
 
 from lab.observer import transport
+from lab.observer.protocol import Stamp
 from lab.observer.transport import FIRST, FURTHER, GLANCE, Reporter, Segment
 from lab.servers.collector import FEW, MOST, PREFIX, Collector, Load, place, sweep
 from lab.traces import Ledger, Trace
@@ -23,7 +24,7 @@ from lab.traces import Ledger, Trace
 from ..pythons import pythons
 from ..waiting import until
 
-Seen = list[tuple[Any, ...]]
+Seen = list[Stamp]
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def seen() -> Seen:
 
 @pytest.fixture
 def collector(seen: Seen) -> Iterator[Collector]:
-    collector = Collector(lambda *stamp: seen.append(stamp), missed=pytest.fail)
+    collector = Collector(seen.append, missed=pytest.fail)
     yield collector
     collector.close()
 
 
 def numbers(seen: Seen, kind: str) -> list[int]:
-    return [stamp[2] for stamp in seen if stamp[1] == kind]
+    return [told[0] for _, what, *told in seen if what == kind]
 
 
 def test_records_come_whole_and_in_order_over_many_segments(
@@ -47,7 +48,7 @@ def test_records_come_whole_and_in_order_over_many_segments(
 ) -> None:
     many = 3 * FURTHER // 40
     for number in range(many):
-        collector.reporter.note("1", "stamp", number, 0.5, None, "名\ud800")
+        collector.reporter.note(("1", "stamp", number, 0.5, None, "名\ud800"))
     collector.read()
     assert numbers(seen, "stamp") == list(range(many))
     assert seen[0] == ("1", "stamp", 0, 0.5, None, "名\ud800")
@@ -55,15 +56,15 @@ def test_records_come_whole_and_in_order_over_many_segments(
 
 def test_a_long_record_is_followed_by_others(collector: Collector, seen: Seen) -> None:
     for text in ("x" * 10_000, "y" * FIRST, "z"):
-        collector.reporter.note("1", "stamp", text)
+        collector.reporter.note(("1", "stamp", text))
     collector.read()
-    assert [stamp[2] for stamp in seen] == ["x" * 10_000, "y" * FIRST, "z"]
+    assert [text for _, _, text in seen] == ["x" * 10_000, "y" * FIRST, "z"]
 
 
 def test_a_record_that_is_half_written_comes_when_it_is_whole(
     collector: Collector, seen: Seen
 ) -> None:
-    collector.reporter.note("1", "first", "x")
+    collector.reporter.note(("1", "first", "x"))
     collector.read()
     (path,) = Path(collector.reporter.folder).iterdir()
     whole = path.read_bytes()
@@ -86,10 +87,10 @@ def test_a_stamp_within_a_stamp_loses_neither(collector: Collector, seen: Seen) 
             self.number, self.cycle = number, self
 
         def __del__(self) -> None:
-            collector.reporter.note("1", "inner", self.number)
+            collector.reporter.note(("1", "inner", self.number))
 
     def interrupted(number: int, frame: object) -> None:
-        collector.reporter.note("1", "signalled", next(signals))
+        collector.reporter.note(("1", "signalled", next(signals)))
 
     signals = iter(range(10**9))
     before = signal.signal(signal.SIGALRM, interrupted)
@@ -97,7 +98,7 @@ def test_a_stamp_within_a_stamp_loses_neither(collector: Collector, seen: Seen) 
     try:
         for number in range(20_000):
             Told(number)
-            collector.reporter.note("1", "outer", number)
+            collector.reporter.note(("1", "outer", number))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -119,15 +120,15 @@ class Cycle:
     def __init__(self):
         self.itself = self
     def __del__(self):
-        report.note("gc", "stamp", 0)
+        report.note(("gc", "stamp", 0))
 
-signal.signal(signal.SIGALRM, lambda *_: report.note("signal", "stamp", 0))
+signal.signal(signal.SIGALRM, lambda *_: report.note(("signal", "stamp", 0)))
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 
 def stamp(name):
     number = 0
     while True:
-        report.note(name, "stamp", number)
+        report.note((name, "stamp", number))
         os.write(1, b"%s %d\\n" % (name.encode(), number))
         number += 1
         Cycle()
@@ -189,14 +190,14 @@ def test_without_room_the_process_falls_silent_and_the_trace_says_so(
     collector = Collector(ledger.enter, ledger.miss_stamps)
     try:
         trace = ledger.open(Trace("1", 0.0))
-        collector.reporter.note("1", "received", 0.0, "GET", "/")
+        collector.reporter.note(("1", "received", 0.0, "GET", "/"))
 
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "posix_fallocate", full)
         for number in range(FIRST // 20):
-            collector.reporter.note("1", "logged", "INFO", "app", str(number))
+            collector.reporter.note(("1", "logged", "INFO", "app", str(number)))
         assert trace.wait(10) is trace
         assert f"process {os.getpid()} has no room for stamps in {place()}" in str(trace)
         assert ledger.open(Trace("2", 0.0)).wait(0).unseen == trace.unseen
@@ -214,7 +215,8 @@ def test_a_full_disk_ends_no_watched_process(tmp_path: Path) -> None:
         code = (
             "import sys; from lab.observer.transport import Reporter\n"
             "report = Reporter(sys.argv[1])\n"
-            "for number in range(100_000): report.note('1', 'stamp', number)\nprint('served on')"
+            "for number in range(100_000): report.note(('1', 'stamp', number))\n"
+            "print('served on')"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, small], capture_output=True, text=True, check=False
@@ -226,7 +228,7 @@ def test_a_full_disk_ends_no_watched_process(tmp_path: Path) -> None:
 
 
 def test_nobody_else_may_look(collector: Collector) -> None:
-    collector.reporter.note("1", "stamp", 1)
+    collector.reporter.note(("1", "stamp", 1))
     folder = Path(collector.reporter.folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
@@ -237,15 +239,15 @@ def test_old_segments_go_and_those_of_ended_processes(
 ) -> None:
     folder = Path(collector.reporter.folder)
     for number in range(3 * FURTHER // 20):
-        collector.reporter.note("1", "stamp", number)
+        collector.reporter.note(("1", "stamp", number))
     code = (
         "import sys; from lab.observer import transport\n"
-        "transport.Reporter(sys.argv[1]).note('1', 'x')"
+        "transport.Reporter(sys.argv[1]).note(('1', 'x'))"
     )
     subprocess.run([sys.executable, "-c", code, folder], check=True)
     assert len([*folder.iterdir()]) > 3
     until(lambda: len([*folder.iterdir()]) == 1)
-    collector.reporter.note("1", "stamp", -1)
+    collector.reporter.note(("1", "stamp", -1))
     until(lambda: numbers(seen, "stamp")[-1:] == [-1])
     assert ("1", "x") in seen
 
@@ -255,11 +257,11 @@ def test_a_look_may_come_while_the_segments_are_tidied(
 ) -> None:
     def look(pid: int) -> bool:
         collector.reporter.begin_anew()
-        collector.reporter.note("1", "stamp", 2)
+        collector.reporter.note(("1", "stamp", 2))
         collector.read()
         return True
 
-    collector.reporter.note("1", "stamp", 1)
+    collector.reporter.note(("1", "stamp", 1))
     collector.read()
     monkeypatch.setattr("lab.servers.collector.alive", look)
     collector._tidy()
@@ -290,7 +292,7 @@ def test_folders_of_ended_processes_are_swept_and_those_of_living_ones_stay() ->
 def test_threads_of_one_process_do_not_mix_their_records(collector: Collector, seen: Seen) -> None:
     def stamp(name: str) -> None:
         for number in range(20_000):
-            collector.reporter.note(name, "stamp", number)
+            collector.reporter.note((name, "stamp", number))
 
     threads = [threading.Thread(target=stamp, args=[str(n)]) for n in range(4)]
     for thread in threads:
@@ -305,15 +307,15 @@ def test_threads_of_one_process_do_not_mix_their_records(collector: Collector, s
 def test_a_reporter_in_a_notebook_that_has_gone_is_silent(tmp_path: Path) -> None:
     report = Reporter(str(tmp_path / "gone"))
     for _ in range(3):
-        report.note("1", "stamp", time.monotonic())
+        report.note(("1", "stamp", time.monotonic()))
 
 
 def test_what_waits_to_be_read_is_known_without_reading(collector: Collector, seen: Seen) -> None:
-    collector.reporter.note("1", "stamp", 0)
+    collector.reporter.note(("1", "stamp", 0))
     (path,) = Path(collector.reporter.folder).iterdir()
     segment = Segment(str(path))
     for number in range(1, 500):
-        collector.reporter.note("1", "stamp", number)
+        collector.reporter.note(("1", "stamp", number))
     written = 500 * (segment_length := len(path.read_bytes().rstrip(b"\0")) // 500)
     assert segment_length > 20
     assert written - 2 * GLANCE < segment.unread() <= written
@@ -344,7 +346,7 @@ def test_an_interrupt_while_records_are_read_or_entered_loses_none(
         if moment == meanwhile and calls.count(moment) == call:
             raise KeyboardInterrupt
 
-    def enter(*stamp: Any) -> None:
+    def enter(stamp: Stamp) -> None:
         interrupt("entered", 2)
         seen.append(stamp)
 
@@ -355,7 +357,7 @@ def test_an_interrupt_while_records_are_read_or_entered_loses_none(
     monkeypatch.setattr(Collector, "_under_load", lambda self: True)  # only who asks reads
     collector = Collector(enter, missed=pytest.fail)
     for number, text in enumerate(("", "x" * FIRST, "")):
-        collector.reporter.note("1", "stamp", number, text)
+        collector.reporter.note(("1", "stamp", number, text))
     monkeypatch.setattr(transport, "crc32", checked)
     with pytest.raises(KeyboardInterrupt):
         collector.read()

@@ -200,7 +200,7 @@ async def app(scope, receive, send):
     await asyncio.sleep(0)
 
 async def main():
-    watched = Watched(app, lambda _, stamp, *seen: told.append(seen), None, True)
+    watched = Watched(app, lambda stamp: told.append(stamp[2:]), None, True)
     await watched({"type": "lifespan"}, None, None)
     end = time.monotonic() + 20
     while not told or told[-1][1] is None:

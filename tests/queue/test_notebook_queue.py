@@ -328,10 +328,9 @@ def test_a_queue_that_stops_leaves_the_other_queues_of_its_broker(tmp_path: Path
 def test_when_a_queue_stops_a_start_that_was_to_be_tried_again_never_ran() -> None:
     ledger, starts = Ledger(), Starts(lambda worker: None)
     trace = ledger.open(Trace("one", sent=perf_counter()))
-    starts.enter(
-        "one", "begun", "key", "start", "ship", perf_counter(), "process 1", "worker1@host"
-    )
-    starts.enter("one", "ended", "key", "start", perf_counter(), "ValueError: no van", True)
+    begun = "key", "start", "ship", perf_counter(), "process 1", "worker1@host"
+    starts.enter(("one", "begun", *begun))
+    starts.enter(("one", "ended", "key", "start", perf_counter(), "ValueError: no van", True))
     assert [task.state for task in trace.tasks] == ["failed", "waiting"]
     starts.end()
     assert [task.state for task in trace.tasks] == ["failed", "never ran"]

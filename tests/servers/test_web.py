@@ -22,7 +22,9 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI
 
 from lab.observer import hooks
+from lab.observer.protocol import TRACE_HEADER
 from lab.servers.web import Web, serve
+from lab.traces import Traces
 
 from ..waiting import alive, listens, until
 
@@ -291,6 +293,21 @@ def test_a_host_of_ipv6_alone_serves_there(
     web = serving(app_with(nap))
     assert web.url.startswith("http://[::1]:")
     assert web.post("/").wait().tasks[0].state == "finished"
+
+
+@pytest.mark.parametrize("on", PLACES)
+def test_no_name_that_a_stranger_gives_its_request_disturbs_the_traces(
+    serving: Serving, on: str
+) -> None:
+    web = serving(app_with(nap), on=on)
+    names = ["", "*", "None", "held", "名".encode().decode("latin-1")]
+    with httpx.Client(base_url=web.url, trust_env=False) as stranger:
+        for name in names:
+            stranger.post("/", headers={TRACE_HEADER.encode(): name.encode("latin-1")})
+    ours = web.post("/").wait(10)
+    others = Traces(trace for trace in web.traces if trace is not ours)
+    assert [trace.id for trace in others.wait(10)] == names
+    assert {len(trace.tasks) for trace in web.traces} == {1}
 
 
 def test_a_request_names_its_failed_and_lost_tasks(serving: Serving) -> None:

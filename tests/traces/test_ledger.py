@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.observer.protocol import NOBODY
 from lab.observer.requests import Request
 from lab.servers.collector import Collector
 from lab.traces import Task, Trace, Traces, until
@@ -151,8 +152,8 @@ def test_open_tasks_are_gone_when_the_server_ends() -> None:
 
 def test_another_clients_request_is_entered_when_it_is_received() -> None:
     ledger = Ledger()
-    ledger.enter("x", "logged", "INFO", "app", "too early")
-    ledger.enter("x", "received", 7.0, "GET", "/x")
+    ledger.enter(("x", "logged", "INFO", "app", "too early"))
+    ledger.enter(("x", "received", 7.0, "GET", "/x"))
     assert [(trace.sent, trace.received, trace.log) for trace in ledger.traces] == [(7.0, 0.0, [])]
 
 
@@ -173,7 +174,7 @@ def test_only_the_newest_traces_are_kept_and_stamps_of_others_dropped() -> None:
         ledger.open(Trace(number, sent=0.0))
     entry.started("k", 1.0, "loop")
     entry.added("l", "b", "background", 1.5)
-    ledger.enter("1", "logged", "INFO", "app", "too late")
+    ledger.enter(("1", "logged", "INFO", "app", "too late"))
     assert [trace.id for trace in ledger.traces] == ["2", "3"]
     assert ledger._tasks == {}
     assert trace.log == []
@@ -253,7 +254,7 @@ def test_wait_started_waits_until_a_task_has_begun() -> None:
     ledger.open(Trace("1", 5.0, "POST", "/work"))
     with pytest.raises(TimeoutError, match=r"no work has begun behind POST /work .* after 0.01 s"):
         ledger.traces.wait_started(timeout=0.01)
-    ledger.enter("1", "started", "task", 5.5, "loop")
+    ledger.enter(("1", "started", "task", 5.5, "loop"))
     assert ledger.traces.wait_started(timeout=0.01)[0].started == 0.5
     assert Traces().wait_started() == []
 
@@ -261,7 +262,7 @@ def test_wait_started_waits_until_a_task_has_begun() -> None:
 def test_a_start_wakes_wait_started() -> None:
     ledger = Ledger()
     ledger.open(Trace("1", 5.0))
-    starter = threading.Timer(0.05, ledger.enter, ("1", "started", "task", 5.5, "loop"))
+    starter = threading.Timer(0.05, ledger.enter, [("1", "started", "task", 5.5, "loop")])
     starter.start()
     assert ledger.traces.wait_started(timeout=10)
     starter.join()
@@ -308,11 +309,11 @@ def test_whoever_is_open_while_the_loop_is_held_knows_of_it() -> None:
     before, during = sent(ledger, "1", 1.0), sent(ledger, "2", 2.0)
     ledger.entry("1").returned(1.5)  # type: ignore[union-attr]
     waits = ledger.open(Trace("3", 2.2))
-    ledger.enter("*", "held", 2.0, None, "a.py:1", "")
+    ledger.enter((NOBODY, "held", 2.0, None, "a.py:1", ""))
     ledger.entry("2").returned(2.5)  # type: ignore[union-attr]
     assert not during.settled
     ledger.receive("3", 2.5, "POST", "/x")
-    ledger.enter("*", "held", 2.0, 2.5, "a.py:2", "")
+    ledger.enter((NOBODY, "held", 2.0, 2.5, "a.py:2", ""))
     later, late = sent(ledger, "4", 2.6), ledger.open(Trace("5", 2.4))
     ledger.receive("5", 2.6, "POST", "/x")
     told = [Held(2.0, 2.5, "a.py:2")]

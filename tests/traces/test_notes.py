@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lab.observer.protocol import Stamp
 from lab.traces import Ledger, Trace, until
 from lab.traces.notes import enter_noted
 
@@ -13,8 +14,8 @@ from lab.traces.notes import enter_noted
 def noted(*stamps: tuple[Any, ...]) -> tuple[Ledger, Trace]:
     ledger = Ledger()
     trace = ledger.open(Trace("1", sent=0.0))
-    for stamp in stamps:
-        ledger.note("1", *stamp)
+    for what, *seen in stamps:
+        ledger.note(("1", what, *seen))
     return ledger, trace
 
 
@@ -25,9 +26,9 @@ def test_who_looks_at_a_ledger_sees_all_that_was_noted() -> None:
     assert (trace.received, trace.responded) == (0.5, 1.0)
 
 
-def test_who_waits_for_a_trace_is_woken_by_what_is_noted() -> None:
+def test_who_waits_for_a_trace_sees_what_is_noted_meanwhile() -> None:
     ledger, trace = noted(("received", 0.5, "GET", "/"))
-    later = threading.Timer(0.05, ledger.note, ("1", "returned", 1.0))
+    later = threading.Timer(0.05, ledger.note, [("1", "returned", 1.0)])
     later.start()
     trace.wait(10)
     assert trace.returned == 1.0
@@ -46,10 +47,10 @@ def test_an_interrupt_loses_no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, trace = noted(("received", 0.5, "GET", "/"), ("returned", 1.0))
     enter = ledger.enter
 
-    def interrupted(*stamp: Any) -> None:
+    def interrupted(stamp: Stamp) -> None:
         monkeypatch.setattr(ledger, "enter", enter)
         signal.raise_signal(signal.SIGINT)
-        enter(*stamp)
+        enter(stamp)
 
     monkeypatch.setattr(ledger, "enter", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -62,11 +63,11 @@ def test_a_stamp_may_be_noted_while_others_are_entered(monkeypatch: pytest.Monke
     ledger, trace = noted(("logged", "INFO", "app", "0"))
     enter = ledger.enter
 
-    def entered(*stamp: str) -> None:
+    def entered(stamp: Stamp) -> None:
         *same, text = stamp
         if int(text) < 100:  # as a finalizer does that runs meanwhile
-            ledger.note(*same, str(int(text) + 1))
-        enter(*stamp)
+            ledger.note((*same, str(int(text) + 1)))
+        enter(stamp)
 
     monkeypatch.setattr(ledger, "enter", entered)
     enter_noted()

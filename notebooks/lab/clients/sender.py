@@ -17,7 +17,7 @@ import httpx
 from ..observer.protocol import PROBE, TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
-from ..traces.waiting import Until, until, wake
+from ..traces.waiting import Until, until
 from .connection import Connection
 from .wire import current_trace, hang_up, stamping_async_client, stamping_client
 
@@ -242,7 +242,6 @@ def give_up(trace: Trace) -> None:
     """End the wait for a request whose connection broke, when its server has not received it."""
     if trace.received is None:
         trace.unseen = "its connection broke before the server had received it"
-        wake()
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -10,8 +11,8 @@ from typing import Any
 
 from .loops import running_loop
 from .names import plain
-from .protocol import EVERY, PROBE, TRACE_HEADER, Note
-from .requests import Request, current, new_key
+from .protocol import NOBODY, PROBE, TRACE_HEADER, Note
+from .requests import Request, new_key, reset_current, set_current
 from .transport import Reporter
 from .watch import watch_loop
 
@@ -23,6 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _TRACE_HEADER = TRACE_HEADER.encode()
 _LENGTH = b"content-length"
+_NAME = operator.itemgetter(0)
 
 
 class Watched:
@@ -58,25 +60,26 @@ class Watched:
         loop = running_loop()
         request = Request(trace_id, self.note, self.reporter)
         request.received(received, scope["method"], plain(scope["path"]))
-        token = current.set(request)
+        token = set_current(request)
         response = Response(request, send, scope["method"])
+        app = self.app
         try:
-            await self.app(scope, receive, response.send)
+            await app(scope, receive, response.send)
         except BaseException:
             response.leave()
-            # `current` stays, and the stamp waits for the next turn of the loop: what the server
-            # logs of the error is written for this request, and before it counts as over.
+            # The request stays the current one, and the stamp waits for the next turn of the loop:
+            # what the server logs of the error is written for it, and before it counts as over.
             if loop is None:
                 request.returned(perf_counter())
             else:
                 loop.call_soon(request.returned, perf_counter())
             raise
         response.leave()
-        current.reset(token)
+        reset_current(token)
         request.returned(perf_counter())
 
     def _held(self, began: float, ended: float | None, place: str, thread: str) -> None:
-        self.note(EVERY, "held", began, ended, place, thread, os.getpid())
+        self.note((NOBODY, "held", began, ended, place, thread, os.getpid()))
 
 
 class Response:
@@ -113,7 +116,8 @@ class Response:
                     self._begin(message["status"], message.get("headers") or ())
             except Exception:  # the server will say what is wrong with it
                 pass
-        await self._send(message)
+        send = self._send
+        await send(message)
 
     def _begin(self, status: int, headers: Any) -> None:
         self._left = self._declared(status, headers)
@@ -155,8 +159,8 @@ class Response:
 def take_trace_id(scope: Scope) -> tuple[str, Scope]:
     """The id that the lab's client gave a request, and the scope without it."""
     headers = scope["headers"]
-    for name, value in headers:
-        if name == _TRACE_HEADER:
-            rest = [header for header in headers if header[0] != _TRACE_HEADER]
-            return value.decode("latin-1"), {**scope, "headers": rest}
-    return new_key(), scope
+    if _TRACE_HEADER not in map(_NAME, headers):
+        return new_key(), scope
+    value = next(value for name, value in headers if name == _TRACE_HEADER)
+    rest = [header for header in headers if header[0] != _TRACE_HEADER]
+    return value.decode("latin-1"), {**scope, "headers": rest}

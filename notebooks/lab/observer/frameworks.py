@@ -28,7 +28,7 @@ def on_loop(func: Callable[..., Any], request: Request, key: str) -> Callable[..
 
 def call_litestar_task(original: Callable[..., Any]) -> Callable[..., Any]:
     async def call(self: Any) -> None:
-        request = current.get()
+        request = current()
         if request is None:
             await original(self)
             return
@@ -50,7 +50,7 @@ def call_litestar_task(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def add_quart_task(original: Callable[..., None]) -> Callable[..., None]:
     def add_background_task(self: Any, func: Any, *args: Any, **kwargs: Any) -> None:
-        request = current.get()
+        request = current()
         if request is None:
             original(self, func, *args, **kwargs)
             return

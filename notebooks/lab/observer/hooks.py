@@ -42,7 +42,7 @@ _KEY = "_lab_key"
 def _init_background_task(original: Callable[..., None]) -> Callable[..., None]:
     def init(self: Any, func: Any, *args: Any, **kwargs: Any) -> None:
         original(self, func, *args, **kwargs)
-        request = current.get()
+        request = current()
         if request is not None:
             object.__setattr__(self, _KEY, request.add(func, "background"))
 
@@ -51,7 +51,7 @@ def _init_background_task(original: Callable[..., None]) -> Callable[..., None]:
 
 def _call_background_task(original: Callable[..., Any]) -> Callable[..., Any]:
     async def call(self: Any) -> None:
-        request = current.get()
+        request = current()
         if request is None:
             await original(self)
             return
@@ -85,7 +85,7 @@ def _called(request: Request, func: Any) -> Any:
 
 def _start_thread(original: Callable[..., None]) -> Callable[..., None]:
     def start(self: threading.Thread) -> None:
-        request = current.get()
+        request = current()
         work = None if request is None else _work_of(self)
         if request is None or work is None or self.ident is not None or not handed_over_by_reader():
             original(self)
@@ -135,7 +135,7 @@ def _looks_up(fn: Any) -> bool:
 
 def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
     def run_sync(func: Any, *args: Any, **options: Any) -> Any:
-        request = current.get()
+        request = current()
         if request is not None and request.called:
             return original(_called(request, func), *args, **options)
         if request is None or not handed_over_by_reader():
@@ -163,7 +163,7 @@ def _run_sync(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        request = current.get()
+        request = current()
         if request is not None and request.called:
             return original(self, _called(request, fn), *args, **kwargs)
         if request is None or _looks_up(fn) or not handed_over_by_reader():
@@ -180,7 +180,7 @@ def _submit_to_threads(original: Callable[..., Future[Any]]) -> Callable[..., An
 
 def _submit_to_processes(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def submit(self: ProcessPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        request = current.get()
+        request = current()
         if request is None or request.reporter is None or not handed_over_by_reader():
             return original(self, fn, *args, **kwargs)
         key = request.add(fn, "process")
@@ -195,7 +195,7 @@ def _submit_to_processes(original: Callable[..., Future[Any]]) -> Callable[..., 
 
 def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
     def send_task(self: Any, name: str, *args: Any, **options: Any) -> Any:
-        request = current.get()
+        request = current()
         if request is None or not handed_over_by_reader():
             return original(self, name, *args, **options)
         shown = name_of(name).rpartition(".")[2]
@@ -216,7 +216,7 @@ def _send_task(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _put_in(original: Callable[..., Future[Any]]) -> Callable[..., Any]:
     def put(self: Any, delivery: Any) -> Future[Any]:
-        request = current.get()
+        request = current()
         future: Future[Any] = original(self, delivery)
         if request is not None:
             announce = functools.partial(_accepted, request, delivery.key, perf_counter())
@@ -233,12 +233,14 @@ def _accepted(request: Request, key: str, at: float, future: Future[Any]) -> Non
         request.queued(key, perf_counter(), sys.modules["webhooks.queue"].broker_and_queue())
 
 
-def _logged(record: logging.LogRecord) -> tuple[str, str, str]:
-    """A log record's level, logger and text; logging never raises, and nor may this."""
+def _log(request: Request, record: logging.LogRecord) -> None:
+    """Stamp what is logged on a request's behalf; logging never raises, and nor may this."""
     # Nearly always texts that are whole: to have them told takes as long as all the rest.
-    whole = type(record) is logging.LogRecord and not record.args and not record.exc_info
-    if whole and type(record.msg) is type(record.name) is type(record.levelname) is str:
-        return record.levelname, record.name, record.msg.strip()[:LONGEST_LINE]
+    if type(record) is logging.LogRecord and not record.args and not record.exc_info:
+        level, logger, text = record.levelname, record.name, record.msg
+        if type(text) is type(level) is type(logger) is str:
+            request.logged(level, logger, text.strip()[:LONGEST_LINE])
+            return
     level = told(lambda: str(record.levelname)) or "?"
     logger = told(lambda: str(record.name)) or "?"
     text = told(record.getMessage)
@@ -246,14 +248,16 @@ def _logged(record: logging.LogRecord) -> tuple[str, str, str]:
         text = f"{name_of(record.msg)} [cannot be shown]"
     text = text.strip()[:LONGEST_LINE]
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    return level, logger, text if error is None else f"{text} ({describe(error)[:LONGEST_LINE]})"
+    if error is not None:
+        text = f"{text} ({describe(error)[:LONGEST_LINE]})"
+    request.logged(level, logger, text)
 
 
 def _call_handlers(original: Callable[..., None]) -> Callable[..., None]:
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
-        request = current.get()
+        request = current()
         if request is not None:
-            request.logged(*_logged(record))
+            _log(request, record)
             if not self.handlers and not self.hasHandlers():
                 return  # the trace has the line; stderr need not repeat it
         original(self, record)

@@ -1,4 +1,4 @@
-"""Stamps the tasks of an event loop: whatever makes one asks the loop, so the loop is hooked.
+"""Stamps the tasks of an event loop: whatever makes one asks the loop, so its class is hooked.
 
 The coroutine and the task stay as they are. A task's start is stamped by a callback that the loop
 runs right before the task's first step, its end when the loop tells of it, at the end of that turn.
@@ -7,6 +7,7 @@ runs right before the task's first step, its end when the loop tells of it, at t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import weakref
@@ -18,54 +19,63 @@ from .handing import handed_over_by_reader
 from .names import describe
 from .requests import Request, current
 
-_hooked: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_hooked: dict[Any, Callable[..., Any]] = {}
 _pending: set[LoopTask] = set()
 _in_place = False
-_newest: weakref.ref[Any] | None = None  # of the loops hooked: told faster than the others
 
 
 def hook_loops() -> None:
-    """From now on, hook each loop that serves a watched request."""
+    """From now on, hook each kind of loop that serves a watched request."""
     global _in_place
     _in_place = True
 
 
 def unhook_loops() -> None:
     """Leave all loops as they were, less what the app itself has put in our place."""
-    global _in_place, _newest
-    _in_place, _newest = False, None
-    for loop, hook in list(_hooked.items()):
-        if loop.__dict__.get("create_task") is hook:
-            del loop.__dict__["create_task"]
+    global _in_place
+    _in_place = False
+    for kind, hook in list(_hooked.items()):
+        if vars(kind).get("create_task") is hook:
+            original = hook.__wrapped__
+            del kind.create_task
+            if getattr(kind, "create_task", None) is not original:  # it was not inherited
+                kind.create_task = original
     _hooked.clear()
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here, hooked if it is to be; None under another library."""
-    global _newest
     loop = asyncio._get_running_loop()
-    if loop is None or (_newest is not None and _newest() is loop):
-        return loop
-    if _in_place and loop not in _hooked and hasattr(loop, "__dict__"):
-        original = loop.create_task
-        # An instance's attribute stays when the app sets a task factory; a factory would be lost.
-        _hooked[loop] = functools.wraps(original)(_create_task(loop, original))
-        loop.__dict__["create_task"] = _hooked[loop]
-        _newest = weakref.ref(loop)
+    if _in_place and loop is not None and type(loop) not in _hooked:
+        _hook(type(loop))
     return loop
 
 
-def _create_task(loop: Any, original: Callable[..., Any]) -> Callable[..., Any]:
-    def create_task(coro: Any, **options: Any) -> Any:
-        request = current.get()
+def _hook(kind: Any) -> None:
+    # Not a task factory, which would be lost when the app sets its own; and not an attribute of the
+    # loop itself, since CPython is slower with an object whose attributes are no longer laid out
+    # as those of its class are.
+    original = kind.create_task
+    if original in _hooked.values():  # a base's is hooked already
+        _hooked[kind] = original
+        return
+    hook = functools.wraps(original)(_create_task(original))
+    if _hooked.setdefault(kind, hook) is hook:  # no other thread was first
+        with contextlib.suppress(TypeError):  # a class that is written in C stays as it is
+            kind.create_task = hook
+
+
+def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create_task(self: Any, coro: Any, **options: Any) -> Any:
+        request = current()
         if request is None or not handed_over_by_reader():
-            return original(coro, **options)
+            return original(self, coro, **options)
         made = LoopTask(request, request.add(coro, "create_task"))
         before = perf_counter()
         try:
-            start = loop.call_soon(made.begins)
+            start = self.call_soon(made.begins)
             with request.within(made.key):  # the task takes a copy of the context
-                task = original(coro, **options)
+                task = original(self, coro, **options)
         except BaseException as error:
             made.refused(error)
             raise

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from .names import describe, name_of
-from .protocol import TICKET
+from .protocol import NOBODY, TICKET
 from .requests import new_key
 from .transport import Reporter
 
@@ -58,14 +58,14 @@ def stamped_attempt(attempt: Callable[..., None], name: str) -> Callable[..., No
 
     @functools.wraps(attempt)
     def stamped_attempt(place: Any, lease: Any) -> None:
-        with start_stamped("", lease.delivery.key, name, lease.worker):
+        with start_stamped(NOBODY, lease.delivery.key, name, lease.worker):
             attempt(place, lease)
 
     return stamped_attempt
 
 
 @contextlib.contextmanager
-def start_stamped(trace_id: str, key: str, name: str, worker: str) -> Iterator[None]:
+def start_stamped(trace_id: str | None, key: str, name: str, worker: str) -> Iterator[None]:
     """Stamp one start of queued work around its first and last line.
 
     Two stamps travel: `begun` with the work's key, and `ended` with whether it will be given to a
@@ -76,13 +76,13 @@ def start_stamped(trace_id: str, key: str, name: str, worker: str) -> Iterator[N
         yield
         return
     start, where = new_key(), f"process {os.getpid()} on {socket.gethostname()}"
-    report.note(trace_id, "begun", key, start, name, perf_counter(), where, worker)
+    report.note((trace_id, "begun", key, start, name, perf_counter(), where, worker))
     try:
         yield
     except BaseException as error:
-        report.note(trace_id, "ended", key, start, perf_counter(), *_outcome(error))
+        report.note((trace_id, "ended", key, start, perf_counter(), *_outcome(error)))
         raise
-    report.note(trace_id, "ended", key, start, perf_counter(), None, False)
+    report.note((trace_id, "ended", key, start, perf_counter(), None, False))
 
 
 def _outcome(error: BaseException) -> tuple[str | None, bool]:

@@ -12,7 +12,9 @@ from .names import describe, name_of
 from .protocol import Note
 from .transport import Reporter
 
-current: ContextVar[Request | None] = ContextVar("lab_request", default=None)
+_current: ContextVar[Request | None] = ContextVar("lab_request", default=None)
+# By names of their own: CPython 3.11 is slow to find a method of what a module has imported.
+current, set_current, reset_current = _current.get, _current.set, _current.reset
 _serial = itertools.count(1)
 _process = os.getpid()
 
@@ -40,6 +42,9 @@ class Request:
     machine's monotonic clock, which all processes of one host share.
     """
 
+    # Each stamp has `_note` as a local name first: CPython 3.11 looks for a method of that name
+    # anew in every call of an attribute, and finds none.
+
     __slots__ = ("_note", "_token", "called", "id", "reporter", "work")
 
     def __init__(
@@ -56,12 +61,12 @@ class Request:
         return Request(self.id, self._note, self.reporter, key)
 
     def __enter__(self) -> Request:
-        self._token = current.set(self)
+        self._token = set_current(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         try:  # noqa: SIM105 - a call of `suppress` would take as long as all the rest
-            current.reset(self._token)
+            reset_current(self._token)
         except ValueError:  # a coroutine may be closed in another context
             pass
 
@@ -77,50 +82,61 @@ class Request:
 
     def received(self, at: float, method: str, path: str) -> None:
         """The server of this process has called the app with the request."""
-        self._note(self.id, "received", at, method, path, _process)
+        note = self._note
+        note((self.id, "received", at, method, path, _process))
 
     def status(self, code: int) -> None:
         """The app has begun its response with this status, and is not at its end."""
-        self._note(self.id, "status", code)
+        note = self._note
+        note((self.id, "status", code))
 
     def traced(self, otel: str) -> None:
         """The app begins its response within an OpenTelemetry trace with this id."""
-        self._note(self.id, "traced", otel)
+        note = self._note
+        note((self.id, "traced", otel))
 
     def responded(self, at: float, status: int | None) -> None:
         """The app hands the end of its response to the server; its status, unless that is known."""
-        self._note(self.id, "responded", at, status)
+        note = self._note
+        note((self.id, "responded", at, status))
 
     def returned(self, at: float) -> None:
         """The app's call is over, background tasks included."""
-        self._note(self.id, "returned", at)
+        note = self._note
+        note((self.id, "returned", at))
 
     def logged(self, level: str, logger: str, text: str) -> None:
         """Something was logged on the request's behalf."""
-        self._note(self.id, "logged", level, logger, text)
+        note = self._note
+        note((self.id, "logged", level, logger, text))
 
     def added(self, key: str, name: str, runner: str, at: float, parent: str | None = None) -> None:
         """A piece of work was announced: `add_task`, `Thread.start`, `submit` was called.
 
         parent: the key of the work that announced it; None when the app's call did.
         """
-        self._note(self.id, "added", key, name, runner, at, parent)
+        note = self._note
+        note((self.id, "added", key, name, runner, at, parent))
 
     def queued(self, key: str, at: float, in_queue: tuple[str, str] | None = None) -> None:
         """A piece of work waits for its turn: for a thread, or for a worker.
 
         in_queue: the broker's URL and the queue's name, if it is for a worker.
         """
-        self._note(self.id, "queued", key, at, in_queue)
+        note = self._note
+        note((self.id, "queued", key, at, in_queue))
 
     def started(self, key: str, at: float, where: str) -> None:
         """A piece of work begins: before its first line, in its own thread or process."""
-        self._note(self.id, "started", key, at, where)
+        note = self._note
+        note((self.id, "started", key, at, where))
 
     def finished(self, key: str, at: float, error: str | None) -> None:
         """A piece of work has ended: after its last line; with what it raised, if it did."""
-        self._note(self.id, "finished", key, at, error)
+        note = self._note
+        note((self.id, "finished", key, at, error))
 
     def gone(self, key: str, at: float, error: str | None) -> None:
         """A piece of work can no longer begin or end: it was refused, or lost with its process."""
-        self._note(self.id, "gone", key, at, error)
+        note = self._note
+        note((self.id, "gone", key, at, error))

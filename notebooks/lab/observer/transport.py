@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
+from .protocol import NOBODY, Stamp
+
 FIRST, FURTHER = 64 * 1024, 1024 * 1024  # bytes: many a pool's process has little to tell
 GLANCE, PEEP = 4096, 64  # bytes; no record has as many zeros
 SILENT = "-silent"
@@ -47,8 +49,8 @@ class Reporter:
         self._segments: dict[int, Write] = {}
         self._current: tuple[int, Write] = (0, _full)
 
-    def note(self, *stamp: Any) -> None:
-        """Write a stamp: a request's id, what was seen of it, and the arguments of that."""
+    def note(self, stamp: Stamp) -> None:
+        """Write a stamp."""
         try:
             body = marshal.dumps(stamp, _VERSION)
         except ValueError:  # no plain data: it must not come between the app and its work
@@ -84,7 +86,7 @@ class Reporter:
 
     def control(self, what: str, *told: Any) -> None:
         """Tell of this process itself: that it is ready, say."""
-        self.note("", what, *told)
+        self.note((NOBODY, what, *told))
 
     def __reduce__(self) -> tuple[Callable[[str], Reporter], tuple[str]]:
         return arrived, (self.folder,)

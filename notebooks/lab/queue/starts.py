@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from ..observer.protocol import Stamp
 from ..traces.ledger import Entry, entry_of, entry_of_queued, lose_waiting
 
 MOST_EARLY = 1000
@@ -46,11 +47,12 @@ class Starts:
         self._turn = threading.Lock()
         self.queue = ""
 
-    def enter(self, trace_id: str, stamp: str, key: str, *seen: Any) -> None:
-        """Enter a worker's stamp, `begun` or `ended`, of the message with this key."""
+    def enter(self, stamp: Stamp) -> None:
+        """Enter a worker's stamp of a request's message: `begun` or `ended`, and its key."""
+        trace_id, what, *seen = stamp
         entry = entry_of(trace_id)
         if entry is not None:
-            self._enter(entry, trace_id, stamp, key, *seen)
+            self._enter(entry, trace_id, what, *seen)
 
     def enter_delivery(self, stamp: str, key: str, *seen: Any) -> None:
         """Enter a worker's stamp of the delivery with this key."""

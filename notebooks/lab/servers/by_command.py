@@ -23,7 +23,6 @@ import httpx
 from ..observer.protocol import PROBE
 from ..programs.program import Programs
 from ..traces import Ledger, until
-from ..traces.waiting import wake
 from .addresses import free_port, loopback, url_of
 from .collector import Collector, alive
 
@@ -103,7 +102,6 @@ class ByCommand:
             self._ready.add(pid)
         else:
             self._failure = self._failure or str(told[0])
-        wake()
 
     def _await_ready(self, name: str) -> None:
         """Wait until a probe is answered; on the first failure end all, and raise why."""
@@ -150,7 +148,6 @@ class ByCommand:
         self._end_all()
         self._ledger.close(moment)
         self._ended.set()
-        wake()
 
     @property
     def _serving(self) -> list[int]:

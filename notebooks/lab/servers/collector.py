@@ -12,9 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ..observer.protocol import Note
+from ..observer.protocol import NOBODY, Note, Stamp
 from ..observer.transport import SILENT, Reporter, Segment
 from ..observer.watch import glance
 from ..traces.notes import enter_noted
@@ -40,7 +39,7 @@ class Collector:
         self,
         enter: Note,
         missed: Callable[[str], None],
-        control: Note | None = None,
+        control: Callable[..., None] | None = None,
         looked: Callable[[], None] = lambda: None,
         noted: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -53,7 +52,7 @@ class Collector:
         self._looked = looked
         self._noted = noted
         self._load = Load()
-        self._read: list[tuple[Segment, deque[tuple[Any, ...]], int]] = []
+        self._read: list[tuple[Segment, deque[Stamp], int]] = []
         self._segments: dict[str, Segment] = {}
         self._replaced: dict[str, float] = {}
         self._turn = threading.Lock()
@@ -81,18 +80,19 @@ class Collector:
             segment.at = end
             while records:
                 try:
-                    self._take(*records[0])
+                    self._take(records[0])
                 except Exception:
                     records.popleft()
                     raise
                 records.popleft()
         self._read = []
 
-    def _take(self, trace_id: str, *stamp: Any) -> None:
-        if trace_id:
-            self._enter(trace_id, *stamp)
+    def _take(self, stamp: Stamp) -> None:
+        of, what, *told = stamp
+        if of is not NOBODY or what == "held":
+            self._enter(stamp)
         elif self._control is not None:
-            self._control(*stamp)
+            self._control(what, *told)
 
     def _open_new(self) -> None:
         latest: dict[int, int] = {}

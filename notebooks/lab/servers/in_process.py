@@ -15,7 +15,6 @@ from uvicorn.server import HANDLED_SIGNALS
 from ..observer.asgi import App
 from ..programs.lifeline import Child, end_group
 from ..traces import Ledger, until
-from ..traces.waiting import wake
 from .collector import Collector
 from .in_thread import START_TIMEOUT
 from .process_main import STOP
@@ -62,7 +61,6 @@ class InOwnProcess:
             (self.url,) = told
         else:
             (self._failure,) = told
-        wake()
 
     def _attend(self) -> None:
         self._child.process.wait()
@@ -75,7 +73,6 @@ class InOwnProcess:
             self._failure = f"the server's process ended with {self.exit_code} before it was ready"
         self._child.let_go()
         self._ended.set()
-        wake()
 
     @property
     def exit_code(self) -> int | None:

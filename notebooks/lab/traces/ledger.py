@@ -11,10 +11,7 @@ from typing import Any
 
 from .model import Held, Task, Trace, Traces
 from .notes import enter_noted, ledgers
-from .waiting import bells, wake
 
-# The stamps that somebody may wait for.
-AWAITED = frozenset(("started", "finished", "gone", "returned", "held"))
 HOLDS_KEPT = 100  # for requests that were sent meanwhile, and are received afterwards
 
 
@@ -23,7 +20,9 @@ class Ledger:
 
     def __init__(self, limit: int = 100_000) -> None:
         self.limit = limit
+        # Stamps of this process, which are entered once somebody looks.
         self.noted: deque[tuple[Any, ...]] = deque()
+        self.note = self.noted.append
         self._traces: dict[str, Trace] = {}
         # Looking for a dict's first key takes as long as many have been taken off its front.
         self._ids: deque[str] = deque()
@@ -67,28 +66,23 @@ class Ledger:
             suffer(trace, held_in, held)
         return Entry(self, trace)
 
-    def note(self, *stamp: Any) -> None:
-        """Have a stamp of this process entered once somebody looks: what `enter` takes."""
-        self.noted.append(stamp)
-        if bells and stamp[1] in AWAITED:
-            wake()
+    def enter(self, stamp: tuple[Any, ...]) -> None:
+        """Enter a stamp. That of a request whose trace is no longer kept is dropped.
 
-    def enter(self, trace_id: str, stamp: str, *seen: object) -> None:
-        """Enter a stamp.
-
-        stamp: "received", "held", or the method of an entry; seen: its arguments. A stamp for a
-        request whose trace is no longer kept is dropped.
+        stamp: the request's id; "received", "held", or the name of a method of an entry; its
+        arguments.
         """
-        if stamp == "received":
-            self._latest = self.receive(trace_id, *seen)  # type: ignore[arg-type]
-        elif stamp == "held":
-            self.held(*seen)  # type: ignore[arg-type]
+        trace_id, what = stamp[0], stamp[1]
+        if what == "received":
+            self._latest = self.receive(trace_id, *stamp[2:])
+        elif what == "held":
+            self.held(*stamp[2:])
         else:
             entry = self._latest
             if entry is None or entry.trace_id != trace_id:
                 entry = self._latest = self.entry(trace_id)
             if entry is not None:
-                getattr(entry, stamp)(*seen)
+                getattr(entry, what)(*stamp[2:])
 
     def held(
         self,
@@ -117,7 +111,6 @@ class Ledger:
                 suffer(trace, process, held)
         held.place, held.thread = place, thread
         held.ended = ended
-        wake()
 
     def entry(self, trace_id: str) -> Entry | None:
         """Return the entry of a request; None when its trace is not, or no longer, kept."""
@@ -138,7 +131,6 @@ class Ledger:
         for trace in self.traces:
             if not trace.settled:
                 trace.unseen = why
-        wake()
 
     def ending(self, what: str, moment: float, process: int | None = None) -> None:
         """Enter an order to the server to end, or its exit, for each request that is not over.
@@ -168,7 +160,6 @@ class Ledger:
                     if task.open and task.runner != "queue":
                         task.gone = gone
                 trace.gone = gone
-        wake()
 
     def task(self, trace: Trace, key: str) -> Task:
         """Return the task of a request that stamps call `key`; a new one at its first stamp."""
@@ -203,9 +194,9 @@ class Ledger:
 
     def forget(self, trace: Trace, key: str, task: Task) -> None:
         """Stop keeping the key of a task that is over: no more stamps of it will come."""
+        over = task.finished is not None and task.added is not None
         # The last stamp of work in another process may come from either side.
-        alone = task.runner not in ("process", "queue")
-        if alone and task.added is not None and task.finished is not None:
+        if over and task.runner not in ("process", "queue"):
             self._tasks.pop((trace.id, key), None)
 
     def _drop_oldest(self) -> None:
@@ -255,7 +246,6 @@ class Entry:
             if task.runner == "background" and task.started is None:
                 task.gone = returned
         trace.returned = returned
-        wake()
 
     def logged(self, level: str, logger: str, text: str) -> None:
         self._trace.log.append(f"{level} {logger}: {text}")
@@ -279,7 +269,6 @@ class Entry:
         process = where.partition("process ")[2].partition(" ")[0]
         task.process = int(process) if process else self._trace.process
         task.started = self._trace.since(at)
-        wake()
 
     def finished(self, key: str, at: float, error: str | None) -> None:
         task = self._ledger.task(self._trace, key)
@@ -287,14 +276,12 @@ class Entry:
             task.error = error
         task.finished = self._trace.since(at)
         self._ledger.forget(self._trace, key, task)
-        wake()
 
     def gone(self, key: str, at: float, error: str | None) -> None:
         task = self._ledger.task(self._trace, key)
         if error is not None:
             task.error = error
         task.gone = self._trace.since(at)
-        wake()
 
 
 def miss_stamps(why: str) -> None:

@@ -25,7 +25,7 @@ def enter_noted() -> None:
             noted, enter = ledger.noted, ledger.enter
             try:
                 while noted:
-                    enter(*noted[0])
+                    enter(noted[0])
                     noted.popleft()  # not before, so that an interrupt loses none
             except Exception:
                 noted.popleft()
