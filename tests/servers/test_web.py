@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import json
 import logging
 import os
 import signal
@@ -239,6 +240,38 @@ def test_a_pool_does_not_outlive_its_killed_server(serving: Serving) -> None:
     web.signal(signal.SIGKILL)
     web.join(20)
     until(lambda: not any(map(alive, workers)))
+
+
+SEMAPHORES = """
+import multiprocessing
+from fastapi import FastAPI
+
+app = FastAPI()
+kept = multiprocessing.get_context("spawn").Semaphore()  # which a file in memory stands for
+
+@app.post("/")
+def endpoint() -> str:
+    return kept._semlock.name
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the files of Linux")
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("command", [None, f"{sys.executable} -m uvicorn {{app}} --port {{port}}"])
+def test_a_killed_server_leaves_nothing_in_memory(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, frozen: bool
+) -> None:
+    (tmp_path / "semaphores.py").write_text(SEMAPHORES)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"command": command, "cwd": tmp_path} if command else {"on": "process"}
+    web = serving("semaphores:app", **options)
+    name = json.loads(web.post("/").body).lstrip("/")
+    left = Path("/dev/shm", f"sem.{name}")
+    assert left.exists()
+    if frozen:
+        os.killpg(web.pid, signal.SIGSTOP)
+    web.kill()
+    until(lambda: not left.exists())
 
 
 @pytest.mark.slow

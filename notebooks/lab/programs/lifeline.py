@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from typing import Any, BinaryIO
 
-GROUP_ENDS_WITHIN = 0.05  # seconds; where nobody reaps orphans, they never do
+import psutil
+
+GROUP_ENDS_WITHIN = 0.05
 
 
 class Child:
@@ -53,16 +54,32 @@ def lifeline() -> BinaryIO:
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
-def end_group(pid: int) -> None:
-    """Kill the processes that are left in a process group, such as a pool's workers.
+def end_group(group: int) -> None:
+    """Kill the other processes that are left in a process group, such as a pool's workers.
 
-    Waits for their end, at most `GROUP_ENDS_WITHIN` seconds. pid: of the process that the group is
-    named after.
+    Spares the resource tracker of `multiprocessing`, which removes what they leave in memory, and
+    then ends. Waits for their end, at most `GROUP_ENDS_WITHIN` seconds. group: the number of the
+    process that it is named after.
     """
-    if sys.platform != "win32":
-        end = time.monotonic() + GROUP_ENDS_WITHIN
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-            while time.monotonic() < end:
-                os.killpg(pid, 0)
-                time.sleep(0.001)
+    if sys.platform == "win32":
+        return
+    end = time.monotonic() + GROUP_ENDS_WITHIN
+    while left := [each for each in psutil.process_iter() if _is_left(each, group)]:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                if any("multiprocessing.resource_tracker" in word for word in process.cmdline()):
+                    process.resume()  # it may be frozen, with its group
+                else:
+                    process.kill()
+        if time.monotonic() > end:
+            return
+        time.sleep(0.001)
+
+
+def _is_left(process: psutil.Process, group: int) -> bool:
+    try:
+        if process.pid == os.getpid() or os.getpgid(process.pid) != group:
+            return False
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except (OSError, psutil.Error):  # it has ended
+        return False

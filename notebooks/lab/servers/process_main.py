@@ -31,8 +31,10 @@ def hold(line: BinaryIO, server: WatchedServer) -> None:
     for order in line:
         if order == STOP:
             server.should_exit = True
-    end_group(os.getpid())
-    os._exit(1)
+    try:
+        end_group(os.getpid())
+    finally:
+        os._exit(1)
 
 
 def main() -> None:
