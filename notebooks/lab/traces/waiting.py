@@ -24,9 +24,11 @@ def until(settled: Callable[[], object], timeout: float | None) -> bool:
     _waiting.append(settled)
     try:
         while True:
-            waited_for.set()
+            if not waited_for.is_set():  # at first; and again when another's wait has just ended
+                waited_for.set()
             over = end is not None and time.monotonic() >= end
-            if up_to_now(settled):
+            enter_noted()
+            if settled():
                 return True
             if over:
                 return False
@@ -35,8 +37,3 @@ def until(settled: Callable[[], object], timeout: float | None) -> bool:
         _waiting.remove(settled)
         if not _waiting:
             waited_for.clear()
-
-
-def up_to_now(settled: Callable[[], object]) -> object:
-    enter_noted()
-    return settled()
