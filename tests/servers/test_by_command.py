@@ -1,5 +1,6 @@
 """The reader's own command serves the reader's app, watched, and nothing of it is left."""
 
+import os
 import re
 import signal
 import subprocess
@@ -140,6 +141,7 @@ def test_work_of_a_killed_worker_is_lost_and_the_others_serve_on(commanded: Serv
     packing = web.post("/pack")
     web.traces.wait_started()
     assert packing.process is not None
+    os.kill(web.pid, signal.SIGSTOP)  # which does not learn of its worker's end until it goes on
     web.signal(signal.SIGKILL, to=packing.process)
     assert [task.state for task in packing.wait(10).tasks] == ["lost"]
     assert [name for name, _ in packing.ending] == ["SIGKILL", "exit"]

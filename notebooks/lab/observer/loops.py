@@ -19,50 +19,60 @@ from .handing import handed_over_by_reader
 from .names import describe
 from .requests import Request, current
 
-_hooked: dict[Any, Callable[..., Any]] = {}
 _pending: set[LoopTask] = set()
 _in_place = False
 
 
+class ClassHook:
+    """A hook in the place of one method, for all objects of the classes that it is put on.
+
+    An attribute of the object itself would have CPython look for each of its others anew.
+    """
+
+    def __init__(self, name: str, hook: Callable[..., Callable[..., Any]]) -> None:
+        self.on: dict[Any, Callable[..., Any]] = {}
+        self._name = name
+        self._hook = hook
+
+    def put_on(self, kind: Any) -> None:
+        original = getattr(kind, self._name)
+        if original in self.on.values():  # it is on a base already
+            self.on[kind] = original
+            return
+        hook = functools.wraps(original)(self._hook(original))
+        if self.on.setdefault(kind, hook) is hook:  # no other thread was first
+            with contextlib.suppress(TypeError):  # a class that is written in C stays as it is
+                setattr(kind, self._name, hook)
+
+    def take_off(self) -> None:
+        """Leave the classes as they were, less what the app itself has put in our place."""
+        for kind, hook in list(self.on.items()):
+            if vars(kind).get(self._name) is hook:
+                original = hook.__wrapped__
+                delattr(kind, self._name)
+                if getattr(kind, self._name, None) is not original:  # it was not inherited
+                    setattr(kind, self._name, original)
+        self.on.clear()
+
+
 def hook_loops() -> None:
-    """From now on, hook each kind of loop that serves a watched request."""
+    """From now on, hook the class of each loop that serves a watched request."""
     global _in_place
     _in_place = True
 
 
 def unhook_loops() -> None:
-    """Leave all loops as they were, less what the app itself has put in our place."""
     global _in_place
     _in_place = False
-    for kind, hook in list(_hooked.items()):
-        if vars(kind).get("create_task") is hook:
-            original = hook.__wrapped__
-            del kind.create_task
-            if getattr(kind, "create_task", None) is not original:  # it was not inherited
-                kind.create_task = original
-    _hooked.clear()
+    _hook.take_off()
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here, hooked if it is to be; None under another library."""
     loop = asyncio._get_running_loop()
-    if _in_place and loop is not None and type(loop) not in _hooked:
-        _hook(type(loop))
+    if _in_place and loop is not None and type(loop) not in _hook.on:
+        _hook.put_on(type(loop))
     return loop
-
-
-def _hook(kind: Any) -> None:
-    # Not a task factory, which would be lost when the app sets its own; and not an attribute of the
-    # loop itself, since CPython is slower with an object whose attributes are no longer laid out
-    # as those of its class are.
-    original = kind.create_task
-    if original in _hooked.values():  # a base's is hooked already
-        _hooked[kind] = original
-        return
-    hook = functools.wraps(original)(_create_task(original))
-    if _hooked.setdefault(kind, hook) is hook:  # no other thread was first
-        with contextlib.suppress(TypeError):  # a class that is written in C stays as it is
-            kind.create_task = hook
 
 
 def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,6 +100,10 @@ def _create_task(original: Callable[..., Any]) -> Callable[..., Any]:
         return task
 
     return create_task
+
+
+# Not a task factory, which would be lost when the app sets its own.
+_hook = ClassHook("create_task", _create_task)
 
 
 def has_begun(coro: Any) -> bool:

@@ -21,6 +21,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple, Optional, TypeVar
 
 from .handing import by_file
+from .loops import ClassHook
 
 LATE = 0.1  # seconds: a turn that takes longer is told
 LOOK_EVERY = 0.02
@@ -36,6 +37,8 @@ Tell = Callable[[float, Optional[float], str, str], None]
 _LAB = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TASKS = "/proc/self/task"
 _watches: weakref.WeakKeyDictionary[Any, Watch] = weakref.WeakKeyDictionary()
+_turns: dict[int, deque[float]] = {}
+"""When the latest turns of each watched loop began, by the loop's `id`."""
 
 
 def watch_loop(tell: Tell) -> None:
@@ -46,10 +49,11 @@ def watch_loop(tell: Tell) -> None:
     A hold that ends where it began was none after all.
     """
     loop: Any = asyncio._get_running_loop()
-    if not hasattr(loop, "_process_events") or not hasattr(loop, "__dict__"):
+    if not hasattr(loop, "_process_events"):
         return
     watch = _watches.get(loop)
     if watch is None:
+        _hook.put_on(type(loop))
         watch = _watches[loop] = Watch(loop)
         threading.Thread(target=watch.run, name="lab watch", daemon=True).start()
     watch.tells.add(tell)
@@ -66,9 +70,23 @@ def glance() -> None:
 
 def unwatch_loops() -> None:
     """Leave all loops as they were."""
-    for loop, watch in list(_watches.items()):
-        watch.let_go(loop)
+    for watch in list(_watches.values()):
+        watch.let_go()
     _watches.clear()
+    _hook.take_off()
+
+
+def _process_events(original: Callable[..., None]) -> Callable[..., None]:
+    def process_events(self: Any, events: Any) -> None:  # with which each turn begins
+        turns = _turns.get(id(self))
+        if turns is not None:
+            turns.append(perf_counter())
+        original(self, events)
+
+    return process_events
+
+
+_hook = ClassHook("_process_events", _process_events)
 
 
 class Line(NamedTuple):
@@ -146,7 +164,7 @@ class Watch:
 
     def __init__(self, loop: Any) -> None:
         self.tells: set[Tell] = set()
-        self._loop = weakref.ref(loop)
+        self._loop, self._id = weakref.ref(loop), id(loop)
         self._thread, self._number = threading.get_ident(), threading.get_native_id()
         self._over = False
         self._turn: Turn | None = None
@@ -155,22 +173,12 @@ class Watch:
         self._told = 0.0  # when the turn began that was told last
         self._kept_waiting = times_of(self._number)[1]
         self._usual: tuple[float, dict[int, float]] = 0.0, {}
-        self._turns = deque([perf_counter()], TURNS)  # when the latest began, by the loop itself
+        self._turns = _turns[id(loop)] = deque([perf_counter()], TURNS)
         self._learn_what_is_usual()
-        original = loop._process_events
 
-        @functools.wraps(original)
-        def process_events(events: Any) -> None:  # with which each turn begins
-            self._turns.append(perf_counter())
-            original(events)
-
-        self._hook = loop.__dict__["_process_events"] = process_events
-
-    def let_go(self, loop: Any) -> None:
-        """End, and leave the loop as it was."""
+    def let_go(self) -> None:
+        """End the watch."""
         self._over = True
-        if loop.__dict__.get("_process_events") is self._hook:
-            del loop.__dict__["_process_events"]
 
     def run(self) -> None:
         """Look at the loop until it is closed; in a thread of its own."""
@@ -185,6 +193,8 @@ class Watch:
                 self._learn_what_is_usual()
         if self._turn is not None:
             self._see_off(self._turn, perf_counter())
+        if _turns.get(self._id) is self._turns:  # not yet those of a loop that came after
+            del _turns[self._id]
 
     def glance(self, least: float = LATE) -> None:
         """See what the loop is at, if its turn has taken `least` seconds already."""

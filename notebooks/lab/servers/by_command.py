@@ -192,11 +192,11 @@ class ByCommand:
 
     def signal(self, number: int, to: int | None = None) -> None:
         """Send a signal to the main process, or to the one with the number `to`."""
+        told = to or self.pid
+        if not alive(told):  # though its parent may not know yet
+            raise RuntimeError(f"process {told} has ended; nothing to signal")
         self._ledger.ending(signal.Signals(number).name, perf_counter(), to)
-        try:
-            os.kill(to or self.pid, number)
-        except ProcessLookupError:
-            raise RuntimeError(f"process {to or self.pid} has ended; nothing to signal") from None
+        kill(told, number)
 
     def call(self, blocking: Callable[[], T]) -> T:
         """Make a call that blocks this thread while the server works."""
