@@ -57,7 +57,7 @@ class Ledger:
 
         received: seconds on `time.perf_counter`. process: the server's; None if it is this one.
         """
-        trace = self._traces.get(trace_id) or self.open(Trace(trace_id, sent=received))
+        trace = self._traces.get(trace_id) or self.open(Trace(trace_id, received))
         trace.method, trace.path, trace.process = method, path, _another(process)
         trace.received = trace.since(received)
         for held_in, held in reversed(self._held):
