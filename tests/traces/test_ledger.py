@@ -83,7 +83,7 @@ def test_concurrent_first_stamps_share_one_task() -> None:
 
 
 @pytest.mark.parametrize("last", ["finished", "gone"])
-def test_the_last_stamp_wakes_a_waiting_thread(last: str) -> None:
+def test_a_waiting_thread_sees_the_last_stamp(last: str) -> None:
     trace, entry = entry_of(Ledger())
     entry.added("k", "a", "background", 1.0)
     entry.started("k", 2.0, "loop")
@@ -96,7 +96,7 @@ def test_the_last_stamp_wakes_a_waiting_thread(last: str) -> None:
     assert not waiting.is_alive()
 
 
-def test_error_and_place_are_set_before_the_stamp_that_wakes_waiters() -> None:
+def test_error_and_place_are_set_before_the_stamp_that_is_waited_for() -> None:
     """An error is there as soon as its task is over, and a place as soon as it has begun."""
     seen: list[tuple[str | None, str | None]] = []
 
@@ -259,7 +259,7 @@ def test_wait_started_waits_until_a_task_has_begun() -> None:
     assert Traces().wait_started() == []
 
 
-def test_a_start_wakes_wait_started() -> None:
+def test_wait_started_sees_a_start_that_comes_meanwhile() -> None:
     ledger = Ledger()
     ledger.open(Trace("1", 5.0))
     starter = threading.Timer(0.05, ledger.enter, [("1", "started", "task", 5.5, "loop")])

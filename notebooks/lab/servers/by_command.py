@@ -192,11 +192,11 @@ class ByCommand:
 
     def signal(self, number: int, to: int | None = None) -> None:
         """Send a signal to the main process, or to the one with the number `to`."""
-        told = to or self.pid
-        if not alive(told):  # though its parent may not know yet
-            raise RuntimeError(f"process {told} has ended; nothing to signal")
+        meant = to or self.pid
+        if not alive(meant):  # though its parent may not know yet
+            raise RuntimeError(f"process {meant} has ended; nothing to signal")
         self._ledger.ending(signal.Signals(number).name, perf_counter(), to)
-        kill(told, number)
+        kill(meant, number)
 
     def call(self, blocking: Callable[[], T]) -> T:
         """Make a call that blocks this thread while the server works."""
