@@ -1,6 +1,7 @@
 """Requests leave as asked, and each has its trace."""
 
 import asyncio
+import gc
 import hashlib
 import random
 import signal
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lab.clients.sender import Sender, poisson
+from lab.clients.wire import AsyncBackend
 from lab.servers.web import Web
 from lab.traces import Ledger
 
@@ -216,6 +218,44 @@ class TestBurst:
         gaps = [after.sent - before.sent for before, after in pairwise(traces)]
         assert [trace.status for trace in traces] == [200] * 5
         assert all(gap > 0 for gap in gaps)
+
+    def test_a_schedule_has_a_client_for_each_connection(
+        self, serving: Serving, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        entered, connected = [], []
+        connect = AsyncBackend.connect_tcp
+
+        async def noted(self: AsyncBackend, *args: Any, **options: Any) -> Any:
+            connected.append(self)
+            return await connect(self, *args, **options)
+
+        async def endpoint(request: Request) -> Response:
+            entered.append(1)
+            if len(entered) == 10:
+                gate.set()
+            await asyncio.to_thread(gate.wait, 10)
+            return Response()
+
+        monkeypatch.setattr(AsyncBackend, "connect_tcp", noted)
+        web = serving(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+        assert [trace.status for trace in web.burst("/", [{}] * 10, at=[0.0] * 10)] == [200] * 10
+        assert len(set(map(id, connected))) == len(connected) == 10
+
+    @pytest.mark.parametrize("how", [{}, {"rate": 1000}], ids=str)
+    @pytest.mark.parametrize(("on", "times"), [("thread", 0), ("process", 1)])
+    def test_garbage_is_collected_before_a_burst_unless_it_is_the_apps_too(
+        self,
+        serving: Serving,
+        monkeypatch: pytest.MonkeyPatch,
+        on: str,
+        times: int,
+        how: dict[str, Any],
+    ) -> None:
+        web = serving("tests.bench.apps:two" if on == "process" else PLAIN, on=on)
+        collected: list[int] = []
+        monkeypatch.setattr(gc, "collect", lambda: collected.append(len(web.traces)))
+        web.burst("/two", [{}] * 3, **how)
+        assert collected == [0] * times
 
     def test_a_schedule_is_sent_in_its_order(self, serving: Serving) -> None:
         traces = serving(PLAIN).burst("/echo", [{}] * 3, at=[0.6, 0.0, 0.3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import random
 import threading
@@ -113,6 +114,8 @@ class Sender:
             raise ValueError(f"at_once={at_once}: at least 1 request must be under way")
         traces = Traces(self._new(method, path) for _ in wanted)
         pairs = list(zip(traces, wanted, strict=True))
+        if self._apart:  # else it would be the app's garbage, too
+            gc.collect()  # not in mid-burst, where all requests would wait for it
         if at is None and self._apart:
             _run_in_thread(lambda stop: self._send_from_threads(pairs, at_once, stop), traces)
         else:
@@ -177,8 +180,8 @@ class Sender:
             except httpx.TransportError as error:
                 cut(trace, error)
 
+        # A client for each connection: httpx looks through all of a client's for every request.
         async def send_one_after_another(queue: Iterable[tuple[Trace, dict[str, Any]]]) -> None:
-            # A client of its own: httpx looks through all its connections for every request.
             async with stamping_async_client(self.url) as client:
                 for trace, options in queue:
                     if stop.is_set():
@@ -186,9 +189,19 @@ class Sender:
                     await send(client, trace, options)
 
         async def send_on_schedule(at: Sequence[float]) -> None:
-            async with stamping_async_client(self.url) as client, asyncio.TaskGroup() as group:
+            idle: list[httpx.AsyncClient] = []
+
+            async def send_by_idle(trace: Trace, options: dict[str, Any]) -> None:
+                if idle:
+                    client = idle.pop()
+                else:
+                    client = await stack.enter_async_context(stamping_async_client(self.url))
+                await send(client, trace, options)
+                idle.append(client)
+
+            async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
                 async for index in due(at, stop):
-                    group.create_task(send(client, *pairs[index]))
+                    group.create_task(send_by_idle(*pairs[index]))
 
         if at is not None:
             await send_on_schedule(at)
