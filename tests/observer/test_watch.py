@@ -89,7 +89,24 @@ def test_a_thread_that_has_the_interpreter_is_named(servers: dict[str, Web], on:
     assert {thread for thread, _ in found} <= {"cruncher", "another thread", ""}
 
 
+@pytest.fixture(params=["free", "crowded"])
+def processors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Those that there are, or one that is shared with three others who are always at it."""
+    if request.param == "free":
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+    os.sched_setaffinity(0, before)
+
+
 @linux
+@pytest.mark.usefixtures("processors")
 def test_a_call_that_nobody_could_look_at_is_told_without_its_line(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

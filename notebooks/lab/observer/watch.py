@@ -171,7 +171,8 @@ class Watch:
         self._seen: deque[Turn] = deque()
         self._looked = 0.0
         self._told = 0.0  # when the turn began that was told last
-        self._kept_waiting = times_of(self._number)[1]
+        self._times = Times(self._number)
+        self._kept_waiting = self._times.read()[1]
         self._usual: tuple[float, dict[int, float]] = 0.0, {}
         self._turns = _turns[id(loop)] = deque([perf_counter()], TURNS)
         self._learn_what_is_usual()
@@ -182,17 +183,19 @@ class Watch:
 
     def run(self) -> None:
         """Look at the loop until it is closed; in a thread of its own."""
-        self._clocks = self._read_clocks()
-        while self._runs():
-            sleep = self._sleep()
-            while self._seen:
-                self._turn = self._later(self._turn, self._seen.popleft())
+        own = Times(threading.get_native_id())
+        with contextlib.closing(self._times), contextlib.closing(own) as self._own_times:
+            self._clocks = self._read_clocks()
+            while self._runs():
+                sleep = self._sleep()
+                while self._seen:
+                    self._turn = self._later(self._turn, self._seen.popleft())
+                if self._turn is not None:
+                    self._follow(self._turn, sleep)
+                elif not sleep.taken:
+                    self._learn_what_is_usual()
             if self._turn is not None:
-                self._follow(self._turn, sleep)
-            elif not sleep.taken:
-                self._learn_what_is_usual()
-        if self._turn is not None:
-            self._see_off(self._turn, perf_counter())
+                self._see_off(self._turn, perf_counter())
         if _turns.get(self._id) is self._turns:  # not yet those of a loop that came after
             del _turns[self._id]
 
@@ -233,13 +236,15 @@ class Watch:
         # At once: whatever lets go of the interpreter lets the loop go on.
         self.glance(LOOK_EVERY)
         late = perf_counter() - planned
-        turns, seen = list(self._turns), self._seen or self._turn
-        others = before.others + (self._others() if late > LATE / 2 else [])
-        after = self._clocks = self._read_clocks()
         if late < LATE / 2:
+            self._clocks = self._read_clocks()
             return Sleep(planned)
+        turns, seen = list(self._turns), self._seen or self._turn
+        others = before.others + self._others()
+        after = self._clocks = self._read_clocks()
         loop_waited = after.loop_waited - before.loop_waited
-        if taken := not seen and after.loop_ran - before.loop_ran > late / 2:
+        loop_ran = after.loop_ran - before.loop_ran
+        if taken := not seen and loop_ran > (late - loop_waited) / 2:
             self._tell_of_unseen([*turns, planned + late], planned, loop_waited)
         used = after.used - before.used
         free = min((began for began in turns if began > planned), default=planned + late)
@@ -254,8 +259,8 @@ class Watch:
         return Sleep(planned, taken, max(0.0, late - used - waited))
 
     def _read_clocks(self) -> Clocks:
-        now, used, own = perf_counter(), process_time(), threading.get_native_id()
-        times = *times_of(self._number), times_of(own)[1]
+        now, used = perf_counter(), process_time()
+        times = *self._times.read(), self._own_times.read()[1]
         # To read a file lets go of the interpreter.
         others = self._others() if perf_counter() - now > LATE / 2 else []
         return Clocks(now, used, *times, others)
@@ -290,7 +295,7 @@ class Watch:
 
     def _see_off(self, turn: Turn, ended: float) -> None:
         self._turn = None
-        kept_waiting = times_of(self._number)[1] - turn.kept_waiting
+        kept_waiting = self._times.read()[1] - turn.kept_waiting
         if ended - turn.began - turn.stopped - max(0.0, kept_waiting) < LATE:
             ended = turn.began
         if turn.told:
@@ -299,8 +304,9 @@ class Watch:
     def _who(self, turn: Turn) -> tuple[str, str]:
         """The place that holds the loop, and the thread if it is not the loop's own."""
         own = any(line.rank == 0 for sample in turn.samples for line in sample.lines)
-        ran = times_of(self._number)[0] - self._usual[1].get(self._number, 0.0)
-        took = perf_counter() - turn.began
+        ran, waited = self._times.read()
+        ran -= self._usual[1].get(self._number, 0.0)
+        took = perf_counter() - turn.began - max(0.0, waited - turn.kept_waiting)
         if not own and self._usual[1] and ran < took / 4:
             return self._busiest(turn.others, took / 2)
         if not own and max(sample.seconds for sample in turn.samples) > LATE:
@@ -384,20 +390,31 @@ def shown(file: str) -> str:
     return file[len(max(within, key=len)) :] if within else os.path.basename(file)
 
 
-def times_of(number: int) -> tuple[float, float]:
-    """For how long a thread has run, and waited for a processor: seconds; 0 but on Linux."""
-    try:
-        # `open` takes four times as long.
-        file = os.open(f"{_TASKS}/{number}/schedstat", os.O_RDONLY)
-    except OSError:  # another system, or the thread has ended
-        return 0.0, 0.0
-    try:
-        ran, waited = os.read(file, 100).split()[:2]
-    except (OSError, ValueError):
-        return 0.0, 0.0
-    finally:
-        os.close(file)
-    return int(ran) / 1e9, int(waited) / 1e9
+class Times:
+    """For how long a thread has run, and waited for a processor: seconds; 0 but on Linux.
+
+    Its file stays open: to open it takes longer than to read it.
+    """
+
+    def __init__(self, number: int) -> None:
+        try:
+            # The function `open` takes four times as long.
+            self._file = os.open(f"{_TASKS}/{number}/schedstat", os.O_RDONLY)
+        except OSError:  # another system, or the thread has ended
+            self._file = -1
+
+    def read(self) -> tuple[float, float]:
+        if self._file < 0:
+            return 0.0, 0.0
+        try:
+            ran, waited = os.pread(self._file, 100, 0).split()[:2]
+        except (OSError, ValueError):  # the thread has ended
+            return 0.0, 0.0
+        return int(ran) / 1e9, int(waited) / 1e9
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
 
 
 def times_of_all() -> dict[int, float]:
@@ -408,4 +425,5 @@ def times_of_all() -> dict[int, float]:
 def _each_time() -> Iterator[tuple[int, float]]:
     with contextlib.suppress(OSError):
         for number in map(int, os.listdir(_TASKS)):
-            yield number, times_of(number)[0]
+            with contextlib.closing(Times(number)) as times:
+                yield number, times.read()[0]
