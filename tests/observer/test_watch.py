@@ -111,7 +111,13 @@ def test_a_call_that_nobody_could_look_at_is_told_without_its_line(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def glance(self: watch.Watch, least: float = watch.LATE) -> None:
-        until(lambda: sys._current_frames()[self._thread].f_code.co_name == "select")
+        def idle() -> bool:
+            loop, frame = self._loop(), sys._current_frames().get(self._thread)
+            if loop is None or not loop.is_running() or frame is None:
+                return True  # another thread may have its number by now
+            return frame.f_code.co_name == "select"
+
+        until(idle)
         glance_at_once(self, least)
 
     glance_at_once = watch.Watch.glance
