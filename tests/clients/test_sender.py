@@ -257,6 +257,15 @@ class TestBurst:
         web.burst("/two", [{}] * 3, **how)
         assert collected == [0] * times
 
+    @pytest.mark.parametrize("how", [{}, {"rate": 1000}], ids=str)
+    def test_a_burst_logs_nothing_of_its_own(
+        self, serving: Serving, caplog: pytest.LogCaptureFixture, how: dict[str, Any]
+    ) -> None:
+        web = serving(PLAIN)
+        with caplog.at_level("INFO", logger="httpx"):
+            web.burst("/echo", [{}] * 3, **how)
+        assert "httpx" not in {record.name for record in caplog.records}
+
     def test_a_schedule_is_sent_in_its_order(self, serving: Serving) -> None:
         traces = serving(PLAIN).burst("/echo", [{}] * 3, at=[0.6, 0.0, 0.3])
         assert sorted(range(3), key=lambda index: traces[index].sent) == [1, 2, 0]
