@@ -257,6 +257,17 @@ class TestBurst:
         web.burst("/two", [{}] * 3, **how)
         assert collected == [0] * times
 
+    def test_a_schedule_waits_for_no_answer_before_its_first_request(
+        self, listener: socket.socket
+    ) -> None:
+        traces = sender_to(listener).burst("/", [{"timeout": 0.5}] * 3, at=[0.0] * 3)
+        assert [str(trace.error)[:11] for trace in traces] == ["ReadTimeout"] * 3
+        listener.settimeout(10)
+        for _ in traces:
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(4096).startswith(b"POST / ")
+
     @pytest.mark.parametrize("how", [{}, {"rate": 1000}], ids=str)
     def test_a_burst_logs_nothing_of_its_own(
         self, serving: Serving, caplog: pytest.LogCaptureFixture, how: dict[str, Any]

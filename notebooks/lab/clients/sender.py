@@ -20,7 +20,7 @@ from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until
 from .connection import Connection
-from .wire import current_trace, hang_up, stamping_async_client, stamping_client
+from .wire import AsyncBackend, current_trace, hang_up, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
 PROBES = 100
@@ -199,13 +199,8 @@ class Sender:
                 await send(client, trace, options)
                 idle.append(client)
 
+            await AsyncBackend().sleep(0)  # imports what the first request would be late by
             async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-                # What is imported by the first request of all would make others late.
-                current_trace.set(Trace("", 0.0))
-                first = await stack.enter_async_context(stamping_async_client(self.url))
-                with contextlib.suppress(httpx.TransportError):  # the requests will tell
-                    await first.request("POST", PROBE)
-                idle.append(first)
                 async for index in due(at, stop):
                     group.create_task(send_by_idle(*pairs[index]))
 
