@@ -157,15 +157,15 @@ def bursts(size: float) -> Iterator[Row]:
     """
     if WRK is None:
         return
-    number = max(50, int(2000 * size))
+    number = max(50, int(1000 * size))
     fields = httpx.Client(headers={"x-like-the-id": "12345"}).headers
     head = [word for name, value in fields.items() for word in ("-H", f"{name}: {value}")]
     with serve(APP, on="process") as web:
         for connections in (1, 4, 20):
             ratios = []
-            for _ in range(max(1, int(7 * size))):
+            for _ in range(max(1, int(15 * size))):
                 traces = web.burst("/none", [{}] * number, method="GET", at_once=connections)
                 read = statistics.median(trace.answered or 0.0 for trace in traces)
-                ratios.append(read / wrk(f"{web.url}/none", connections, 2 * size, *head).p50)
+                ratios.append(read / wrk(f"{web.url}/none", connections, size, *head).p50)
             title = f"burst over wrk, p50, {connections} connections"
             yield Row(title, statistics.median(ratios), 1.3)

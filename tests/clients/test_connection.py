@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from lab import serve
-from lab.clients.connection import Connection
+from lab.clients.connection import Connection, Encoded
 from lab.traces import Trace
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -47,8 +47,8 @@ def answering() -> Iterator[Answers]:
         server.close()
 
 
-def request(method: str = "POST", **options: object) -> httpx.Request:
-    return httpx.Request(method, "http://lab/x?y=1", **options)  # type: ignore[arg-type]
+def request(method: str = "POST", **options: object) -> Encoded:
+    return Encoded(httpx.Request(method, "http://lab/x?y=1", **options))  # type: ignore[arg-type]
 
 
 def test_one_connection_carries_many_requests_and_stamps_each(answering: Answers) -> None:

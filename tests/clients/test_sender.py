@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import BackgroundTasks, FastAPI
 from starlette.applications import Starlette
@@ -20,10 +21,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lab.clients import sender
+from lab.clients.connection import Connection, Encoded
 from lab.clients.sender import Sender, poisson
 from lab.clients.wire import AsyncBackend
 from lab.servers.web import Web
-from lab.traces import Ledger
+from lab.traces import Ledger, Trace
 
 Serving = Callable[..., Web]
 
@@ -256,6 +259,40 @@ class TestBurst:
         monkeypatch.setattr(gc, "collect", lambda: collected.append(len(web.traces)))
         web.burst("/two", [{}] * 3, **how)
         assert collected == [0] * times
+
+    def test_all_requests_are_encoded_before_the_first_is_sent(
+        self, serving: Serving, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        web = serving("tests.bench.apps:two", on="process")
+        steps: list[str] = []
+
+        class Noted(Encoded):
+            def __init__(self, request: httpx.Request) -> None:
+                if request.url.path == "/none":
+                    steps.append("encoded")
+                super().__init__(request)
+
+        exchange = Connection.exchange
+
+        def noted(self: Connection, trace: Trace, request: Encoded) -> httpx.Response:
+            if trace.path == "/none":
+                steps.append("sent")
+            return exchange(self, trace, request)
+
+        monkeypatch.setattr(sender, "Encoded", Noted)
+        monkeypatch.setattr(Connection, "exchange", noted)
+        web.burst("/none", [{}] * 5, method="GET", at_once=2)
+        assert steps == ["encoded"] * 5 + ["sent"] * 5
+
+    @pytest.mark.parametrize("on", ["thread", "process"])
+    def test_what_http_cannot_say_is_told_in_its_trace_and_the_others_are_sent(
+        self, serving: Serving, on: str
+    ) -> None:
+        torn, whole = {"headers": {"x": "a\nb"}}, {"headers": {"x": "ab"}}
+        web = serving("tests.bench.apps:two", on=on)
+        traces = web.burst("/none", [whole, torn, whole], method="GET")
+        assert [bool(trace.status) for trace in traces] == [True, False, True]
+        assert str(traces[1].error).startswith("LocalProtocolError")
 
     def test_a_schedule_waits_for_no_answer_before_its_first_request(
         self, listener: socket.socket

@@ -15,6 +15,27 @@ from ..traces import Trace
 MOST_READ = 64 * 1024
 
 
+class Encoded:
+    """A request as bytes of HTTP/1.1, made before it is measured: a server that is asked after a
+    pause answers later.
+
+    Raises httpx.LocalProtocolError when HTTP/1.1 cannot say it.
+    """
+
+    def __init__(self, request: httpx.Request) -> None:
+        if not isinstance(request.stream, httpx.SyncByteStream):
+            raise TypeError("content= of a burst is bytes, text or a plain iterator")
+        self.body = request.stream
+        self.parser = h11.Connection(h11.CLIENT)
+        try:
+            head = h11.Request(
+                method=request.method, target=request.url.raw_path, headers=request.headers.raw
+            )
+        except h11.LocalProtocolError as error:
+            raise httpx.LocalProtocolError(str(error)) from error
+        self.head = self.parser.send(head) or b""
+
+
 class Connection:
     """A connection to one server, opened when it is first needed, and again when it has broken.
 
@@ -26,9 +47,8 @@ class Connection:
         self._address = (parsed.host, parsed.port or 80)
         self._timeout = timeout
         self._socket: socket.socket | None = None
-        self._parser = h11.Connection(h11.CLIENT)
 
-    def exchange(self, trace: Trace, request: httpx.Request) -> httpx.Response:
+    def exchange(self, trace: Trace, request: Encoded) -> httpx.Response:
         """Send a request and read its answer; stamp `sent` and `answered` on the wire.
 
         Raises httpx.TransportError when the connection breaks.
@@ -43,9 +63,7 @@ class Connection:
         except OSError as error:
             self.close()
             raise httpx.ReadError(str(error)) from error
-        if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
-            self._parser.start_next_cycle()
-        else:
+        if request.parser.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
             self.close()
         return response
 
@@ -61,37 +79,30 @@ class Connection:
         if self._socket is None:
             self._socket = socket.create_connection(self._address, self._timeout)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._parser = h11.Connection(h11.CLIENT)
         return self._socket
 
-    def _send(self, wire: socket.socket, trace: Trace, request: httpx.Request) -> None:
-        parser = self._parser
-        head = h11.Request(
-            method=request.method, target=request.url.raw_path, headers=request.headers.raw
-        )
-        data = parser.send(head) or b""
+    def _send(self, wire: socket.socket, trace: Trace, request: Encoded) -> None:
+        data = request.head
         stamped = False
-        if not isinstance(request.stream, httpx.SyncByteStream):
-            raise TypeError("content= of a burst is bytes, text or a plain iterator")
         # The head goes with the first piece of the body: apart, it would wake the server alone.
-        for piece in chain(request.stream, [None]):
+        for piece in chain(request.body, [None]):
             event = h11.EndOfMessage() if piece is None else h11.Data(data=piece)
-            data += parser.send(event) or b""
+            data += request.parser.send(event) or b""
             if data:
                 if not stamped:
                     trace.sent, stamped = perf_counter(), True
                 wire.sendall(data)
                 data = b""
 
-    def _receive(self, wire: socket.socket, trace: Trace, request: httpx.Request) -> httpx.Response:
+    def _receive(self, wire: socket.socket, trace: Trace, request: Encoded) -> httpx.Response:
         pieces: list[bytes] = []
         while True:
-            event = self._parser.next_event()
+            event = request.parser.next_event()
             if event is h11.NEED_DATA:
                 data = wire.recv(MOST_READ)
                 if data:
                     trace.answered = trace.since(perf_counter())
-                self._parser.receive_data(data)
+                request.parser.receive_data(data)
             elif isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
@@ -101,7 +112,6 @@ class Connection:
                     head.status_code,
                     headers=head.headers.raw_items(),
                     content=b"".join(pieces),
-                    request=request,
                 )
             elif isinstance(event, h11.ConnectionClosed):
                 raise h11.RemoteProtocolError("Server disconnected without sending a response.")

@@ -19,7 +19,7 @@ from ..observer.protocol import PROBE, TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until
-from .connection import Connection
+from .connection import Connection, Encoded
 from .wire import AsyncBackend, current_trace, hang_up, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
@@ -114,8 +114,6 @@ class Sender:
             raise ValueError(f"at_once={at_once}: at least 1 request must be under way")
         traces = Traces(self._new(method, path) for _ in wanted)
         pairs = list(zip(traces, wanted, strict=True))
-        if self._apart:  # else it would be the app's garbage, too
-            gc.collect()  # not in mid-burst, where all requests would wait for it
         if at is None and self._apart:
             _run_in_thread(lambda stop: self._send_from_threads(pairs, at_once, stop), traces)
         else:
@@ -131,24 +129,26 @@ class Sender:
 
         One loop for all would be slower than the server that it measures.
         """
-        connections = [Connection(self.url) for _ in range(min(at_once, len(pairs)))]
+        requests = list(self._encoded(pairs))
+        gc.collect()  # not in mid-burst, where all requests would wait for it
+        connections = [Connection(self.url) for _ in range(min(at_once, len(requests)))]
         # At first one request for each: what a failing task cuts then had no other to lose.
-        firsts, queue = pairs[: len(connections)], iter(pairs[len(connections) :])
+        firsts, queue = requests[: len(connections)], iter(requests[len(connections) :])
 
         def probe(connection: Connection) -> list[float]:
-            probes = [Trace("", 0.0) for _ in range(max(2, PROBES // len(connections)))]
+            number = max(2, PROBES // len(connections))
+            asked = [self._client.build_request("POST", PROBE) for _ in range(number)]
+            probes = [(Trace("", 0.0), Encoded(each)) for each in asked]
             with contextlib.suppress(httpx.TransportError):  # the requests will tell
-                for each in probes:
-                    connection.exchange(each, self._client.build_request("POST", PROBE))
-            return [each.answered for each in probes if each.answered is not None]
+                for trace, request in probes:
+                    connection.exchange(trace, request)
+            return [trace.answered for trace, _ in probes if trace.answered is not None]
 
-        def send(connection: Connection, first: tuple[Trace, dict[str, Any]]) -> None:
-            for trace, options in itertools.chain([first], queue):
+        def send(connection: Connection, first: tuple[Trace, Encoded]) -> None:
+            for trace, request in itertools.chain([first], queue):
                 if stop.is_set():
                     break
                 self._ledger.open(trace)
-                tied = self._tied(trace, options)
-                request = self._client.build_request(trace.method, trace.path, **tied)
                 try:
                     answer(trace, connection.exchange(trace, request))
                 except httpx.TransportError as error:
@@ -163,6 +163,17 @@ class Sender:
                 trace.floor = floor
             for _ in pool.map(send, connections, firsts):
                 pass
+
+    def _encoded(
+        self, pairs: list[tuple[Trace, dict[str, Any]]]
+    ) -> Iterator[tuple[Trace, Encoded]]:
+        for trace, options in pairs:
+            tied = self._tied(trace, options)
+            try:
+                yield trace, Encoded(self._client.build_request(trace.method, trace.path, **tied))
+            except httpx.LocalProtocolError as error:
+                self._ledger.open(trace)
+                cut(trace, error)
 
     async def _send_all(
         self,
@@ -189,6 +200,8 @@ class Sender:
                     await send(client, trace, options)
 
         async def send_on_schedule(at: Sequence[float]) -> None:
+            if self._apart:  # else it would be the app's garbage, too
+                gc.collect()
             idle: list[httpx.AsyncClient] = []
 
             async def send_by_idle(trace: Trace, options: dict[str, Any]) -> None:
