@@ -24,7 +24,7 @@ from lab.servers.addresses import free_port
 from lab.servers.web import Web
 
 from ..places import served
-from ..waiting import until
+from ..waiting import family, until
 from .row import Row
 
 APP = "tests.bench.apps:two"
@@ -139,15 +139,27 @@ def bare(command: str) -> Iterator[str]:
 def compared(name: str, plain: Start, watched: Start, bar: float, size: float) -> Iterator[Row]:
     for connections in (1, 4):
         ratios: list[float] = []
-        while len(ratios) < max(1, int(15 * size)):
+        while len(ratios) < max(1, int(30 * size)):
             # Anew after a few pairs: how a process happens to lie in memory makes several percent.
             with plain() as plain_url, watched() as watched_url:
-                for _ in range(max(1, int(3 * size))):
-                    rate = wrk(f"{plain_url}/one", connections, 2 * size).rate
-                    ratios.append(wrk(f"{watched_url}/one", connections, 2 * size).rate / rate)
+                for _ in range(max(1, int(6 * size))):
+                    rate = wrk(f"{plain_url}/one", connections, size).rate
+                    ratios.append(wrk(f"{watched_url}/one", connections, size).rate / rate)
+                    until(quiet)  # what was stamped is read after the load: not in the next turn
         spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
         title = f"wrk, {name}, {connections} connections ({spread})"
         yield Row(title, statistics.median(ratios), bar, at_most=False)
+
+
+def quiet() -> bool:
+    """Whether this process and those that it has started have little to do now."""
+
+    def spent() -> float:
+        return sum(sum(each.cpu_times()[:2]) for each in family() | {psutil.Process()})
+
+    before = spent()
+    time.sleep(0.1)
+    return spent() - before < 0.02
 
 
 def bursts(size: float) -> Iterator[Row]:

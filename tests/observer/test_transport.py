@@ -17,8 +17,9 @@ import pytest
 
 from lab.observer import transport
 from lab.observer.protocol import Stamp
+from lab.observer.requests import Request
 from lab.observer.transport import FIRST, FURTHER, GLANCE, Reporter, Segment
-from lab.servers.collector import FEW, MOST, PREFIX, Collector, Load, place, sweep
+from lab.servers.collector import FEW, IDLE, MOST, PREFIX, Collector, Load, place, sweep
 from lab.traces import Ledger, Trace
 
 from ..pythons import pythons
@@ -333,6 +334,21 @@ def test_reading_waits_while_much_comes_and_no_longer() -> None:
     assert not load.is_heavy(5 * FEW + 1)  # it has become quiet
     assert load.is_heavy(MOST - 1)
     assert not load.is_heavy(MOST + FEW)  # too much to be kept
+
+
+def test_a_server_that_answers_hundreds_a_second_is_under_load(tmp_path: Path) -> None:
+    reporter = Reporter(str(tmp_path))
+    request = Request("1234-5678", reporter.note)
+    request.received(0.5, "GET", "/one")
+    key = request.add(len, "background")
+    request.responded(0.5, 202)
+    request.queued(key, 0.5)
+    request.started(key, 0.5, "thread 1234")
+    request.finished(key, 0.5, None)
+    request.returned(0.5)
+    (segment,) = tmp_path.iterdir()
+    of_one = len(segment.read_bytes().rstrip(b"\0"))
+    assert Load().is_heavy(round(500 * of_one * IDLE))
 
 
 @pytest.mark.parametrize("meanwhile", ["read", "entered"])

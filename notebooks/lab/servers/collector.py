@@ -21,7 +21,9 @@ from ..traces.waiting import waited_for
 
 PREFIX = "background-tasks-lab-"
 IDLE, WAITED_FOR = 0.05, 0.001  # seconds from one look to the next: 0.7 % and 6 % of a core
-FEW, MOST = 50_000, 8_000_000  # bytes: more than few since the last look make a server under load
+# In bytes. More than few since the last look make a server under load: to read as many then would
+# already take a hundredth of its time.
+FEW, MOST = 8_000, 8_000_000
 NOTED = 70  # bytes: what a stamp of this process counts for, about as long as a record
 HOUSEKEEPING = 1.0
 LATE = 10.0  # seconds in which a thread that was held up may still write into an old segment
