@@ -23,7 +23,7 @@ from .work import Seldom, logger
 
 MOST_WAITING = 500
 MOST_TOGETHER = 50
-TELL_EVERY = 0.01
+TELL_EVERY = 0.02
 
 Item = TypeVar("Item")
 
@@ -37,19 +37,20 @@ class Batches(Generic[Item]):
 
     def __init__(self, name: str, handle: Callable[[list[Item]], None]) -> None:
         self._handle = handle
-        self._arrived: queue.Queue[Item | None] = queue.Queue(MOST_WAITING)
+        self._arrived: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         # It serves all requests, so it is to know nothing of the one that happens to start it.
         Context().run(self._thread.start)
 
     def put(self, item: Item) -> None:
         """Hand in one more. Raises queue.Full when `MOST_WAITING` wait already."""
-        self._arrived.put_nowait(item)
+        if self._arrived.qsize() >= MOST_WAITING:
+            raise queue.Full
+        self._arrived.put(item)
 
     def close(self, timeout: float) -> None:
         """Have all handled that was put in; wait at most `timeout` seconds for it."""
-        with contextlib.suppress(queue.Full):
-            self._arrived.put(None, timeout=timeout)
+        self._arrived.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:

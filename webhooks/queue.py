@@ -106,7 +106,7 @@ async def accept(headers: dict[str, str], body: bytes) -> None:
     except queue.Full:
         raise QueueUnavailable("Too many deliveries wait to be accepted.") from None
     try:
-        with anyio.fail_after(COMMITTED_WITHIN):
+        async with asyncio.timeout(COMMITTED_WITHIN):
             answer = await asyncio.wrap_future(future)
     except TimeoutError:
         intake.give_up(future)
