@@ -23,7 +23,7 @@ from .work import Seldom, logger
 
 MOST_WAITING = 500
 MOST_TOGETHER = 50
-TELL_EVERY = 0.02
+TELL_EVERY, TELL_SELDOM = 0.01, 0.04
 
 Item = TypeVar("Item")
 
@@ -146,7 +146,8 @@ class Intake:
 
     def _wake_workers(self, keys: list[str]) -> None:
         self._tell(keys[0])
-        time.sleep(TELL_EVERY)  # a message costs as much as an answer; the workers pass it on
+        # A message costs as much as an answer. Under load few are needed: the workers pass it on.
+        time.sleep(min(TELL_EVERY * len(keys), TELL_SELDOM))
 
     def _at_work(self, driver: Any) -> None:
         self._driver = driver

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,14 @@ import sqlalchemy as sa
 
 from webhooks.database import Database
 from webhooks.deliveries import Answer, Deliveries, Delivery
-from webhooks.intake import MOST_TOGETHER, MOST_WAITING, Intake, QueueUnavailable
+from webhooks.intake import (
+    MOST_TOGETHER,
+    MOST_WAITING,
+    TELL_EVERY,
+    TELL_SELDOM,
+    Intake,
+    QueueUnavailable,
+)
 
 from ..databases import postgresql
 from ..waiting import until
@@ -99,6 +107,33 @@ def test_workers_are_woken_for_what_is_new(
         intake.put(delivery("a", body)).result(10)
     intake.close(10)
     assert woken == [delivery("a").key]
+
+
+@pytest.mark.parametrize(("meanwhile", "pause"), [(1, TELL_EVERY), (20, TELL_SELDOM)])
+def test_the_more_has_come_the_longer_no_worker_is_woken_again(
+    tmp_path: Path,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: int,
+    pause: float,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("webhooks.intake.time", SimpleNamespace(sleep=pauses.append))
+    told: list[str] = []
+
+    def tell(key: str) -> None:
+        told.append(key)
+        gate.wait()
+
+    intake = Intake(Deliveries(Database(f"sqlite:///{tmp_path}/deliveries.sqlite3", 10)), tell)
+    intake.put(delivery("first")).result(10)
+    until(lambda: told)
+    for number in range(meanwhile):
+        intake.put(delivery(number)).result(10)
+    gate.set()
+    intake.close(10)
+    assert told == [delivery("first").key, delivery(0).key]
+    assert pauses == [TELL_EVERY, pause]
 
 
 def test_what_has_arrived_is_committed_and_told_of_at_the_end(
