@@ -171,7 +171,7 @@ def _moments(trace: Trace, task: Task) -> tuple[float, float, float]:
 def _end(trace: Trace) -> float:
     """When the last is known of a request."""
     ending = (at for _, at in trace.ending)
-    moments = [last_moment(Traces([trace])), trace.received, trace.returned, *ending]
+    moments = [last_moment(Traces([trace])), trace.received, *ending]
     return max(at for at in moments if at is not None)
 
 

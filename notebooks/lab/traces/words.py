@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from .model import Task, Trace, Traces
 
 
@@ -47,12 +45,10 @@ def last_moment(requests: Traces) -> float:
     """Return the last known moment of any request, in seconds after the first sending."""
     first = min(trace.sent for trace in requests)
 
-    def known(trace: Trace) -> Iterator[float]:
-        for entry in [trace, *trace.tasks]:
-            for name in ("added", "queued", "started", "finished", "gone", "responded", "answered",
-                     "broken"):  # fmt: skip
-                at = getattr(entry, name, None)
-                if at is not None:
-                    yield trace.sent - first + at
+    def last(trace: Trace) -> float:
+        moments = [trace.responded, trace.returned, trace.answered, trace.gone, trace.broken]
+        for task in trace.tasks:
+            moments += task.added, task.queued, task.started, task.finished, task.gone
+        return trace.sent - first + max(filter(None, moments), default=0.0)
 
-    return max((at for trace in requests for at in known(trace)), default=0.0)
+    return max(map(last, requests))
