@@ -15,7 +15,6 @@ import queue
 import socket
 from collections.abc import AsyncIterator
 
-import anyio
 import anyio.to_thread
 from celery import Celery
 
