@@ -153,13 +153,18 @@ def compared(name: str, plain: Start, watched: Start, bar: float, size: float) -
 
 def quiet() -> bool:
     """Whether this process and those that it has started have little to do now."""
-
-    def spent() -> float:
-        return sum(sum(each.cpu_times()[:2]) for each in family() | {psutil.Process()})
-
     before = spent()
     time.sleep(0.1)
-    return spent() - before < 0.02
+    return sum(seconds - before.get(each, 0.0) for each, seconds in spent().items()) < 0.02
+
+
+def spent() -> dict[psutil.Process, float]:
+    """The seconds of a core that this process, and each that it has started, have used by now."""
+    used = {}
+    for process in family() | {psutil.Process()}:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+            used[process] = sum(process.cpu_times()[:2])
+    return used
 
 
 def bursts(size: float) -> Iterator[Row]:

@@ -1,14 +1,16 @@
 """The rows of the task queue, each against the same commit without it, in one run."""
 
 import contextlib
+import functools
 import json
 import os
 import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
+from typing import Any
 
 from lab import Queue, delivery, serve
 from lab.publishing.notebooks import ROOT
@@ -17,7 +19,8 @@ from webhooks.queue import PROCESS, celery_app
 
 from ..databases import POSTGRESQL, freeze_at_rest, postgresql
 from ..places import served
-from .outside import WRK, Load, wrk
+from ..waiting import until
+from .outside import WRK, Load, quiet, wrk
 from .plain import connect
 from .row import Row
 
@@ -115,23 +118,36 @@ def starting(size: float) -> Iterator[Row]:
 
 def working(size: float) -> Iterator[Row]:
     """Deliveries a second that workers get through, over plain Celery's with one such commit."""
-    number = max(40, int(1500 * size))
     with databases() as found:
         for name, url in found.items():
             for workers in (1, 2):
-                ratios = []
-                for turn in range(max(1, int(6 * size))):
-                    # In turn first: what a machine has just done tells on what it does next.
-                    order = ("webhooks.worker", PLAIN_WORKER)[:: 1 if turn % 2 else -1]
-                    rates = {module: rate(module, url, workers, number) for module in order}
-                    ratios.append(rates["webhooks.worker"] / rates[PLAIN_WORKER])
+                ratios: list[float] = []
+                while len(ratios) < max(1, int(16 * size)):
+                    # Anew after a few pairs: how a process lies in memory makes several percent.
+                    ratios += over_plain(url, workers, size)
+                many = f"{workers} worker{'s' * (workers > 1)}"
+                spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+                title = f"tasks a second, {name}, {many} ({spread})"
                 bar = 1.0 if name == "SQLite" else 0.9
-                title = f"tasks a second, {name}, {workers} worker{'s' * (workers > 1)}"
                 yield Row(title, statistics.median(ratios), bar, at_most=False)
 
 
-def rate(module: str, database: str | None, workers: int, number: int) -> float:
-    """How many deliveries a second workers get through that were all there before."""
+def over_plain(url: str | None, workers: int, size: float) -> Iterator[float]:
+    number = max(40, int(600 * size))
+    with (
+        team("webhooks.worker", url, workers) as ours,
+        team(PLAIN_WORKER, url, workers) as plain,
+    ):
+        for turn in range(max(1, int(4 * size))):
+            # In turn first: what a machine has just done tells on what it does next.
+            order = (ours, plain)[:: 1 if turn % 2 else -1]
+            rates = {rate: rate(number) for rate in order}
+            yield rates[ours] / rates[plain]
+
+
+@contextlib.contextmanager
+def team(module: str, database: str | None, workers: int) -> Iterator[Callable[[int], float]]:
+    """Workers that stand still but in their turns, each of which tells their rate a second."""
     with Queue(
         workers,
         broker="embedded",
@@ -142,26 +158,49 @@ def rate(module: str, database: str | None, workers: int, number: int) -> float:
     ) as queue:
         url = os.environ["DATABASE_URL"]
         queue.deliveries.database.prepare()
-        app = celery_app(queue.url, queue.name)
-        for worker in queue.workers:
-            freeze_at_rest(queue, worker)
-        sent = [delivery("push") for _ in range(number)]
-        lower = [{name.lower(): value for name, value in each["headers"].items()} for each in sent]
-        if module == PLAIN_WORKER:
-            for headers, each in zip(lower, sent, strict=True):
-                app.send_task(PROCESS, [headers, each["content"].decode()])
-        else:
-            given = [Delivery.of(h, s["content"]) for h, s in zip(lower, sent, strict=True)]
-            queue.deliveries.accept(given)
-            for each in given:
-                app.send_task(PROCESS, [each.key])
-        # Both are watched in one way, which costs them the same.
-        done = "SELECT count(*) FROM effects"
-        with contextlib.closing(connect(url)) as watching:
-            before = watching.execute(done).fetchone()[0]
-            begin = perf_counter()
-            for worker in queue.workers:
-                worker.thaw()
-            while watching.execute(done).fetchone()[0] < before + number:
-                time.sleep(0.01)
-            return number / (perf_counter() - begin)
+        hand_in = functools.partial(send_bodies if module == PLAIN_WORKER else accept_all, queue)
+
+        def rate(number: int) -> float:
+            """How many deliveries a second they get through that were all there before."""
+            hand_in([delivery("push") for _ in range(number)])
+            # All teams are watched in one way, which costs them the same.
+            done = "SELECT count(*) FROM effects"
+            with contextlib.closing(connect(url)) as watching:
+                before = watching.execute(done).fetchone()[0]
+                begin = perf_counter()
+                for worker in queue.workers:
+                    worker.thaw()
+                while watching.execute(done).fetchone()[0] < before + number:
+                    time.sleep(0.01)
+                seconds = perf_counter() - begin
+            until(quiet)  # messages are left over whose deliveries are done
+            stand_still(queue)
+            return number / seconds
+
+        stand_still(queue)
+        yield rate
+
+
+def stand_still(queue: Queue) -> None:
+    for worker in queue.workers:
+        freeze_at_rest(queue, worker)
+
+
+def accept_all(queue: Queue, sent: list[dict[str, Any]]) -> None:
+    """Hand deliveries to the service, whose messages only say that they are there."""
+    given = [Delivery.of(lower(each["headers"]), each["content"]) for each in sent]
+    queue.deliveries.accept(given)
+    app = celery_app(queue.url, queue.name)
+    for each in given:
+        app.send_task(PROCESS, [each.key])
+
+
+def send_bodies(queue: Queue, sent: list[dict[str, Any]]) -> None:
+    """Hand deliveries to plain Celery, in its messages."""
+    app = celery_app(queue.url, queue.name)
+    for each in sent:
+        app.send_task(PROCESS, [lower(each["headers"]), each["content"].decode()])
+
+
+def lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

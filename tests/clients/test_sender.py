@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, ItemsView, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -357,6 +357,53 @@ class TestBurst:
         traces = web.traces.wait(10)
         assert {trace.status for trace in traces} == {200}
         assert 5 <= len(traces) == len(received) < 500
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+    def test_an_interrupt_while_a_burst_is_encoded_ends_it(
+        self, serving: Serving, gate: threading.Event
+    ) -> None:
+        encoded = []
+
+        class Interrupting(dict[str, str]):
+            def items(self) -> ItemsView[str, str]:
+                encoded.append(1)
+                if len(encoded) == 5:
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    gate.wait(10)
+                return super().items()
+
+        web = serving(PLAIN, on="process")
+        with pytest.raises(KeyboardInterrupt):
+            web.burst("/echo", [{"headers": Interrupting()}] * 500)
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.name == "lab burst":
+                thread.join(10)
+        assert len(encoded) == 5
+        assert not web.traces
+
+    def test_an_interrupt_while_its_thread_starts_ends_it(
+        self, serving: Serving, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started = []
+
+        def start(thread: threading.Thread) -> None:
+            usual(thread)
+            if thread.name in ("lab burst", "lab heartbeat"):
+                started.append(thread)
+                raise KeyboardInterrupt
+
+        web = serving(PLAIN)
+        web.post("/echo")
+        usual = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            web.burst("/echo", [{}] * 2, at=[0, 3600])
+        with pytest.raises(KeyboardInterrupt), web.heartbeat("/echo"):
+            pass
+        for thread in started:
+            thread.join(10)
+        assert [thread.is_alive() for thread in started] == [False, False]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("on", ["thread", "process"])

@@ -76,12 +76,13 @@ class Sender:
                     self._exchange(client, beats[-1], {})
 
         thread = threading.Thread(target=beat, name="lab heartbeat", daemon=True)
-        thread.start()
         try:
+            thread.start()
             yield beats
         finally:
             stop.set()
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def burst(
         self,
@@ -129,7 +130,7 @@ class Sender:
 
         One loop for all would be slower than the server that it measures.
         """
-        requests = list(self._encoded(pairs))
+        requests = list(self._encoded(itertools.takewhile(lambda _: not stop.is_set(), pairs)))
         gc.collect()  # not in mid-burst, where all requests would wait for it
         connections = [Connection(self.url) for _ in range(min(at_once, len(requests)))]
         # At first one request for each: what a failing task cuts then had no other to lose.
@@ -165,7 +166,7 @@ class Sender:
                 pass
 
     def _encoded(
-        self, pairs: list[tuple[Trace, dict[str, Any]]]
+        self, pairs: Iterable[tuple[Trace, dict[str, Any]]]
     ) -> Iterator[tuple[Trace, Encoded]]:
         for trace, options in pairs:
             tied = self._tied(trace, options)
@@ -312,8 +313,8 @@ def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> No
             failure.append(error)
 
     thread = threading.Thread(target=run, name="lab burst", daemon=True)
-    thread.start()
     try:
+        thread.start()
         thread.join(1)
         if thread.is_alive():
             show_progress(thread, traces)
