@@ -133,6 +133,57 @@ def test_an_interrupted_cell_leaves_the_server_as_it_was(
     assert kernel.run("print(web.post('/').wait(10).status)") == ["202"]
 
 
+HANGING = """
+import asyncio, pathlib
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+
+@asynccontextmanager
+async def lifespan(app):
+    pathlib.Path("starting").touch()
+    try:
+        await asyncio.sleep(600)
+    finally:
+        pathlib.Path("ended").touch()
+    yield
+
+app = FastAPI(lifespan=lifespan)
+"""
+LEFT = """
+import pathlib, threading, time
+import psutil
+from lab import serve
+
+def left():
+    threads = {each.name for each in threading.enumerate() if each.name.startswith("lab")}
+    tasks = {each.get_coro().__qualname__ for each in asyncio.all_tasks()}
+    children = {str(each.cmdline()) for each in psutil.Process().children(recursive=True)}
+    return threads | tasks | children
+"""
+
+
+@pytest.mark.parametrize("on", ["thread", "kernel", "process", "command"])
+def test_a_start_that_is_interrupted_leaves_nothing_behind(
+    kernel: Kernel, on: str, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    kernel.run("import asyncio" + LEFT, "await asyncio.sleep(0); before = left()")
+    command = f"{sys.executable} -m uvicorn {{app}} --port {{port}}"
+    how = f"command={command!r}" if on == "command" else f"on={on!r}"
+    started = kernel.start(f"serve('hanging:app', {how})")
+    until((tmp_path / "starting").exists)
+    kernel.manager.interrupt_kernel()
+    assert kernel.outcome(started)[0].endswith("KeyboardInterrupt")
+    assert kernel.run(
+        "end = time.monotonic() + 10\n"
+        "while left() - before and time.monotonic() < end:\n"
+        "    await asyncio.sleep(0.01)\n"
+        "print(left() - before)"
+    ) == ["set()"]
+    if on in ("thread", "kernel"):  # a process is killed
+        assert (tmp_path / "ended").exists()
+
+
 def test_waiting_for_work_without_end_raises_and_the_next_cell_runs(kernel: Kernel) -> None:
     outcome = kernel.run(
         APP,

@@ -1,5 +1,6 @@
 """Servers start, are replaced, drain and end; nothing outlives them."""
 
+import asyncio
 import gc
 import inspect
 import json
@@ -24,6 +25,7 @@ from fastapi import BackgroundTasks, FastAPI
 
 from lab.observer import hooks
 from lab.observer.protocol import TRACE_HEADER
+from lab.servers import in_process, in_thread
 from lab.servers.web import Web, serve
 from lab.traces import Traces
 
@@ -115,6 +117,22 @@ def test_an_app_that_does_not_start_says_why(
 ) -> None:
     with pytest.raises(RuntimeError, match="the app did not start: ValueError: no database"):
         serve(FastAPI(lifespan=no_database), on=on)
+
+
+@asynccontextmanager
+async def database_away(app: FastAPI) -> AsyncIterator[None]:
+    await asyncio.sleep(600)
+    yield
+
+
+@pytest.mark.parametrize("on", PLACES)
+def test_an_app_that_is_not_ready_in_time_is_given_up(
+    on: str, nothing_left: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (in_process, in_thread):
+        monkeypatch.setattr(module, "START_TIMEOUT", 2)
+    with pytest.raises(RuntimeError, match="not ready after 2 s"):
+        serve(FastAPI(lifespan=database_away), on=on)
 
 
 @pytest.mark.parametrize("on", PLACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 from collections.abc import Callable
@@ -24,6 +25,7 @@ class Probed:
     ) -> None:
         self.app = app
         self.startup_error: BaseException | None = None
+        self.lifespan: asyncio.Task[Any] | None = None
         self._name = name
         self._told = told
         self._starting = False
@@ -38,6 +40,8 @@ class Probed:
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._starting = True
+        with contextlib.suppress(RuntimeError):  # trio has no such tasks
+            self.lifespan = asyncio.current_task()
 
         async def seen(message: Message) -> None:
             self._see(message)

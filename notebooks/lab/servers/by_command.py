@@ -84,8 +84,10 @@ class ByCommand:
             self._server = self._programs.start(
                 "server", filled, with_path(folder, env or {}), self._cwd
             )
-        except RuntimeError:
+        except BaseException as error:
             self._end_all()
+            if not isinstance(error, RuntimeError):  # an interrupt
+                raise
             why = self._programs["server"].log[-1]
             raise RuntimeError(f"{filled[0]} cannot be started in {self._cwd}: {why}") from None
         self.pid = self._server.pid
@@ -106,15 +108,19 @@ class ByCommand:
     def _await_ready(self, name: str) -> None:
         """Wait until a probe is answered; on the first failure end all, and raise why."""
         end = time.monotonic() + READY_WITHIN
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=1) as client:
+        with (
+            contextlib.ExitStack() as ending,
+            httpx.Client(base_url=self.url, trust_env=False, timeout=1) as client,
+        ):
+            ending.callback(self.kill)
             while not self._failure and not self._ended.is_set():
                 if answers(client, name):
+                    ending.pop_all()
                     return
                 if time.monotonic() > end:
                     self._failure = f"not ready after {READY_WITHIN:g} s"
                 time.sleep(LOOK_EVERY)
-        self.collector.read()
-        self.kill()
+            self.collector.read()
         raise RuntimeError(self._why())
 
     def _why(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import signal
 import sys
@@ -46,12 +47,14 @@ class InOwnProcess:
         self.pid = self._child.pid
         self._ended = threading.Event()
         threading.Thread(target=self._attend, name="lab server", daemon=True).start()
-        self._child.order(pickle.dumps(order))
-        if not until(lambda: self.url or self._failure, START_TIMEOUT):
-            self._failure = f"not ready after {START_TIMEOUT:g} s"
-            self._child.process.kill()
-        if self._failure:
-            raise RuntimeError(self._failure)
+        with contextlib.ExitStack() as ending:
+            ending.callback(self.kill)
+            self._child.order(pickle.dumps(order))
+            if not until(lambda: self.url or self._failure, START_TIMEOUT):
+                self._failure = f"not ready after {START_TIMEOUT:g} s"
+            if self._failure:
+                raise RuntimeError(self._failure)
+            ending.pop_all()
 
     def _learn(self, what: str, *told: Any) -> None:
         """Take what the server's process tells of itself."""

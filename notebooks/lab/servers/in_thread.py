@@ -46,12 +46,15 @@ class InThread:
         self._server = self._make(
             app, ledger.note, self.collector.reporter, settings, self._up, watch_loop
         )
-        self._start()
-        if not self.url:
-            self.collector.close()
-            late = TimeoutError(f"not ready after {START_TIMEOUT:g} s")
-            cause = self._server.probed.startup_error or self._failure or late
-            raise RuntimeError(why_not(cause)) from cause
+        with contextlib.ExitStack() as ending:
+            ending.callback(self.collector.close)
+            ending.callback(self._server.give_up)
+            self._start()
+            if not self.url:
+                late = TimeoutError(f"not ready after {START_TIMEOUT:g} s")
+                cause = self._server.probed.startup_error or self._failure or late
+                raise RuntimeError(why_not(cause)) from cause
+            ending.pop_all()
 
     _make = WatchedServer
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -43,11 +45,21 @@ class WatchedServer(uvicorn.Server):
         self.probed = Probed(app)
         self.reporter = reporter
         self._on_ready = on_ready
+        self._starting: asyncio.Task[Any] | None = None
         settings = {"host": loopback(), **DEFAULTS, **settings}
         watched = Watched(app, note, reporter, watch_loop, self.probed)
         super().__init__(uvicorn.Config(watched, **settings))
 
+    def give_up(self) -> None:
+        """End a start from another thread: what the app does in its own is cancelled."""
+        self.should_exit = True
+        for task in (self._starting, self.probed.lifespan):
+            if task is not None:
+                with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+
     async def startup(self, sockets: Any = None) -> None:
+        self._starting = asyncio.current_task()
         try:
             await super().startup(sockets)
         except SystemExit:

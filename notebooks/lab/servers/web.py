@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import weakref
@@ -45,7 +46,10 @@ class Web(Sender):
         self._server = server
         self._finalizer = weakref.finalize(self, _let_go, server, self._client)
         self._finalizer.atexit = False  # the server's thread or process ends with the kernel
-        self.floor = server.call(self._measure_floor)
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._finalizer)
+            self.floor = server.call(self._measure_floor)
+            ending.pop_all()
 
     @property
     def traces(self) -> Traces:
