@@ -37,7 +37,7 @@ def answering() -> Iterator[Answers]:
                         wire.sendall(answer)
 
         threading.Thread(target=serve_them, daemon=True).start()
-        opened.append(Connection(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=10))
+        opened.append(Connection(f"http://127.0.0.1:{server.getsockname()[1]}"))
         return opened[-1], got
 
     yield start
@@ -48,7 +48,9 @@ def answering() -> Iterator[Answers]:
 
 
 def request(method: str = "POST", **options: object) -> Encoded:
-    return Encoded(httpx.Request(method, "http://lab/x?y=1", **options))  # type: ignore[arg-type]
+    timeout = {"connect": 10, "read": 10, "write": 10}
+    asked = httpx.Request(method, "http://lab/x?y=1", extensions={"timeout": timeout}, **options)  # type: ignore[arg-type]
+    return Encoded(asked)
 
 
 def test_one_connection_carries_many_requests_and_stamps_each(answering: Answers) -> None:

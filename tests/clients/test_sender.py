@@ -1,6 +1,7 @@
 """Requests leave as asked, and each has its trace."""
 
 import asyncio
+import functools
 import gc
 import hashlib
 import random
@@ -293,6 +294,19 @@ class TestBurst:
         traces = web.burst("/none", [whole, torn, whole], method="GET")
         assert [bool(trace.status) for trace in traces] == [True, False, True]
         assert str(traces[1].error).startswith("LocalProtocolError")
+
+    @pytest.mark.parametrize("on", ["thread", "process"])
+    def test_time_outs_and_refusals_are_told_wherever_the_server_is(
+        self, serving: Serving, on: str, listener: socket.socket
+    ) -> None:
+        app = FastAPI()
+        app.post("/")(functools.partial(asyncio.sleep, 0.5))
+        traces = serving(app, on=on).burst("/", [{"timeout": 0.05}, {"timeout": 30}])
+        assert [str(trace.error).partition(":")[0] for trace in traces] == ["ReadTimeout", "None"]
+        nobody = Sender(sender_to(listener).url, Ledger(), apart=on == "process")
+        listener.close()
+        (refused,) = nobody.burst("/", [{}])
+        assert str(refused.error).startswith("ConnectError")
 
     def test_a_schedule_waits_for_no_answer_before_its_first_request(
         self, listener: socket.socket

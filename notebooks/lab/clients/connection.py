@@ -26,6 +26,7 @@ class Encoded:
         if not isinstance(request.stream, httpx.SyncByteStream):
             raise TypeError("content= of a burst is bytes, text or a plain iterator")
         self.body = request.stream
+        self.timeout: dict[str, float | None] = request.extensions.get("timeout", {})
         self.parser = h11.Connection(h11.CLIENT)
         try:
             head = h11.Request(
@@ -39,27 +40,30 @@ class Encoded:
 class Connection:
     """A connection to one server, opened when it is first needed, and again when it has broken.
 
-    url: the server's. timeout: seconds without a byte, after which an answer is given up.
+    url: the server's.
     """
 
-    def __init__(self, url: str, timeout: float = 60) -> None:
+    def __init__(self, url: str) -> None:
         parsed = httpx.URL(url)
         self._address = (parsed.host, parsed.port or 80)
-        self._timeout = timeout
         self._socket: socket.socket | None = None
 
     def exchange(self, trace: Trace, request: Encoded) -> httpx.Response:
         """Send a request and read its answer; stamp `sent` and `answered` on the wire.
 
-        Raises httpx.TransportError when the connection breaks.
+        Raises httpx.TransportError when the connection breaks, or its time is over.
         """
+        wire = self._opened(request)
         try:
-            wire = self._opened()
             self._send(wire, trace, request)
+            wire.settimeout(request.timeout.get("read"))
             response = self._receive(wire, trace, request)
         except h11.ProtocolError as error:
             self.close()
             raise httpx.RemoteProtocolError(str(error)) from error
+        except TimeoutError as error:
+            self.close()
+            raise httpx.ReadTimeout(str(error)) from error
         except OSError as error:
             self.close()
             raise httpx.ReadError(str(error)) from error
@@ -72,13 +76,21 @@ class Connection:
             self._socket.close()
             self._socket = None
 
-    def _opened(self) -> socket.socket:
+    def _opened(self, request: Encoded) -> socket.socket:
         # Readable between two requests means that the server has hung up.
         if self._socket is not None and select.select([self._socket], [], [], 0)[0]:
             self.close()
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, self._timeout)
+            try:
+                self._socket = socket.create_connection(
+                    self._address, request.timeout.get("connect")
+                )
+            except TimeoutError as error:
+                raise httpx.ConnectTimeout(str(error)) from error
+            except OSError as error:
+                raise httpx.ConnectError(str(error)) from error
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(request.timeout.get("write"))
         return self._socket
 
     def _send(self, wire: socket.socket, trace: Trace, request: Encoded) -> None:
