@@ -167,6 +167,11 @@ def spent() -> dict[psutil.Process, float]:
     return used
 
 
+def head_like_ours() -> httpx.Headers:
+    """The fields of a request of the lab; one stands for that which ties it to its trace."""
+    return httpx.Client(headers={"x-like-the-id": "12345"}).headers
+
+
 def bursts(size: float) -> Iterator[Row]:
     """What a burst reads of an endpoint without a task, p50, over what wrk reads, in turn.
 
@@ -175,8 +180,8 @@ def bursts(size: float) -> Iterator[Row]:
     if WRK is None:
         return
     number = max(50, int(1000 * size))
-    fields = httpx.Client(headers={"x-like-the-id": "12345"}).headers
-    head = [word for name, value in fields.items() for word in ("-H", f"{name}: {value}")]
+    fields = head_like_ours().items()
+    head = [word for name, value in fields for word in ("-H", f"{name}: {value}")]
     with serve(APP, on="process") as web:
         for connections in (1, 4, 20):
             ratios = []
