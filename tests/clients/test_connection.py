@@ -135,3 +135,18 @@ def test_a_server_that_is_not_there_is_a_transport_error() -> None:
         port = server.getsockname()[1]
     with pytest.raises(httpx.TransportError):
         Connection(f"http://127.0.0.1:{port}").exchange(Trace("1", 0.0), request())
+
+
+def test_what_is_in_memory_is_encoded_beforehand_and_what_is_made_is_not() -> None:
+    asked: list[int] = []
+
+    def made() -> Iterator[bytes]:
+        asked.append(1)
+        yield b"x"
+
+    lazy = request(content=made())
+    assert not asked
+    assert [*lazy.pieces][-1] == b"0\r\n\r\n"
+    assert asked
+    with pytest.raises(httpx.LocalProtocolError, match="Too much data"):
+        request(content=b"xy", headers={"content-length": "1"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Iterator
 from itertools import chain
 from time import perf_counter
 
@@ -25,16 +26,26 @@ class Encoded:
     def __init__(self, request: httpx.Request) -> None:
         if not isinstance(request.stream, httpx.SyncByteStream):
             raise TypeError("content= of a burst is bytes, text or a plain iterator")
-        self.body = request.stream
         self.timeout: dict[str, float | None] = request.extensions.get("timeout", {})
         self.parser = h11.Connection(h11.CLIENT)
         try:
             head = h11.Request(
                 method=request.method, target=request.url.raw_path, headers=request.headers.raw
             )
+            self.pieces = self._encoded(self.parser.send(head) or b"", request.stream)
+            if isinstance(request.stream, httpx.ByteStream):  # others are made as they are sent
+                self.pieces = iter(list(self.pieces))
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
-        self.head = self.parser.send(head) or b""
+
+    def _encoded(self, data: bytes, body: httpx.SyncByteStream) -> Iterator[bytes]:
+        # The head goes with the first piece of the body: apart, it would wake the server alone.
+        for piece in chain(body, [None]):
+            event = h11.EndOfMessage() if piece is None else h11.Data(data=piece)
+            data += self.parser.send(event) or b""
+            if data:
+                yield data
+                data = b""
 
 
 class Connection:
@@ -94,17 +105,11 @@ class Connection:
         return self._socket
 
     def _send(self, wire: socket.socket, trace: Trace, request: Encoded) -> None:
-        data = request.head
         stamped = False
-        # The head goes with the first piece of the body: apart, it would wake the server alone.
-        for piece in chain(request.body, [None]):
-            event = h11.EndOfMessage() if piece is None else h11.Data(data=piece)
-            data += request.parser.send(event) or b""
-            if data:
-                if not stamped:
-                    trace.sent, stamped = perf_counter(), True
-                wire.sendall(data)
-                data = b""
+        for piece in request.pieces:
+            if not stamped:
+                trace.sent, stamped = perf_counter(), True
+            wire.sendall(piece)
 
     def _receive(self, wire: socket.socket, trace: Trace, request: Encoded) -> httpx.Response:
         pieces: list[bytes] = []
