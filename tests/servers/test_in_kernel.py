@@ -150,7 +150,7 @@ async def lifespan(app):
 app = FastAPI(lifespan=lifespan)
 """
 LEFT = """
-import pathlib, threading, time
+import asyncio, threading, time
 import psutil
 from lab import serve
 
@@ -167,7 +167,7 @@ def test_a_start_that_is_interrupted_leaves_nothing_behind(
     kernel: Kernel, on: str, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(HANGING)
-    kernel.run("import asyncio" + LEFT, "await asyncio.sleep(0); before = left()")
+    kernel.run(LEFT, "await asyncio.sleep(0); before = left()")
     command = f"{sys.executable} -m uvicorn {{app}} --port {{port}}"
     how = f"command={command!r}" if on == "command" else f"on={on!r}"
     started = kernel.start(f"serve('hanging:app', {how})")

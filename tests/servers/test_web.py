@@ -136,6 +136,21 @@ def test_an_app_that_is_not_ready_in_time_is_given_up(
 
 
 @pytest.mark.parametrize("on", PLACES)
+def test_a_server_whose_floor_cannot_be_measured_ends(
+    on: str, nothing_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(web: Web) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Web, "_measure_floor", interrupted)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        serve(app_with(nap), on=on)
+    # As a notebook does, the traceback keeps the frame in which the server was started.
+    until(lambda: not [each for each in threading.enumerate() if each.name == "lab server"])
+    del raised
+
+
+@pytest.mark.parametrize("on", PLACES)
 def test_an_import_string_that_leads_nowhere_is_named(on: str, nothing_left: None) -> None:
     for wrong, told in [
         ("nonesuch:app", '"nonesuch"'),

@@ -32,13 +32,13 @@ class Encoded:
             head = h11.Request(
                 method=request.method, target=request.url.raw_path, headers=request.headers.raw
             )
-            self.pieces = self._encoded(self.parser.send(head) or b"", request.stream)
+            self.pieces = self._in_pieces(self.parser.send(head) or b"", request.stream)
             if isinstance(request.stream, httpx.ByteStream):  # others are made as they are sent
                 self.pieces = iter(list(self.pieces))
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
 
-    def _encoded(self, data: bytes, body: httpx.SyncByteStream) -> Iterator[bytes]:
+    def _in_pieces(self, data: bytes, body: httpx.SyncByteStream) -> Iterator[bytes]:
         # The head goes with the first piece of the body: apart, it would wake the server alone.
         for piece in chain(body, [None]):
             event = h11.EndOfMessage() if piece is None else h11.Data(data=piece)
@@ -64,8 +64,8 @@ class Connection:
 
         Raises httpx.TransportError when the connection breaks, or its time is over.
         """
-        wire = self._opened(request)
         try:
+            wire = self._opened(request)
             self._send(wire, trace, request)
             wire.settimeout(request.timeout.get("read"))
             response = self._receive(wire, trace, request)

@@ -51,7 +51,7 @@ class WatchedServer(uvicorn.Server):
         super().__init__(uvicorn.Config(watched, **settings))
 
     def give_up(self) -> None:
-        """End a start from another thread: what the app does in its own is cancelled."""
+        """End a start: what the app does in it is cancelled."""
         self.should_exit = True
         for task in (self._starting, self.probed.lifespan):
             if task is not None:
