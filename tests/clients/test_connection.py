@@ -57,8 +57,8 @@ def test_one_connection_carries_many_requests_and_stamps_each(answering: Answers
     connection, got = answering([OK, OK])
     for body in (b"a", b"b"):
         trace = Trace("1", 0.0)
-        response = connection.exchange(trace, request(content=body))
-        assert (response.status_code, response.content) == (200, b"ok")
+        answer = connection.exchange(trace, request(content=body))
+        assert (answer.head.status_code, answer.body) == (200, b"ok")
         assert trace.sent > 0
         assert trace.answered is not None
         assert trace.answered > 0
@@ -69,11 +69,11 @@ def test_one_connection_carries_many_requests_and_stamps_each(answering: Answers
 def test_a_server_that_has_hung_up_in_between_is_called_again(answering: Answers) -> None:
     connection, got = answering([OK], [OK])
     first = connection.exchange(Trace("1", 0.0), request())
-    assert first.status_code == 200
+    assert first.head.status_code == 200
     assert len(got) == 1
     assert connection._socket is not None
     assert select.select([connection._socket], [], [], 10)[0]  # the server has closed its side
-    assert connection.exchange(Trace("2", 0.0), request()).status_code == 200
+    assert connection.exchange(Trace("2", 0.0), request()).head.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_half_an_answer_is_an_error_and_the_next_request_goes_on(
     connection, _ = answering([answer], [OK])
     with pytest.raises(httpx.TransportError):
         connection.exchange(Trace("1", 0.0), request())
-    assert connection.exchange(Trace("2", 0.0), request()).status_code == 200
+    assert connection.exchange(Trace("2", 0.0), request()).head.status_code == 200
 
 
 def test_answers_in_pieces_without_length_or_compressed_are_read_whole(answering: Answers) -> None:
@@ -106,8 +106,32 @@ def test_answers_in_pieces_without_length_or_compressed_are_read_whole(answering
             b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
         ]
     )
-    bodies = [connection.exchange(Trace("1", 0.0), request()).content for _ in range(4)]
+    answers = [connection.exchange(Trace("1", 0.0), request()) for _ in range(4)]
+    assert [each.is_encoded() for each in answers] == [False, False, True, False]
+    bodies = [each.decoded().content for each in answers]
     assert bodies == [b"ok", b"ok", b"packed", b"until the end"]
+
+
+def test_the_last_answer_is_entered_while_the_server_works_at_the_next_request() -> None:
+    asked, entered = threading.Event(), threading.Event()
+
+    def answer() -> None:
+        wire, _ = server.accept()
+        with wire:
+            wire.recv(65536)
+            asked.set()
+            assert entered.wait(10)
+            wire.sendall(OK)
+
+    def enter() -> None:
+        assert asked.wait(10)
+        entered.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        connection = Connection(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert connection.exchange(Trace("1", 0.0), request(), meanwhile=enter).body == b"ok"
+        connection.close()
 
 
 def test_a_body_may_come_from_an_iterator_and_a_head_may_be_alone() -> None:
@@ -124,9 +148,9 @@ def test_a_body_may_come_from_an_iterator_and_a_head_may_be_alone() -> None:
     with serve(echo) as web:
         connection = Connection(web.url)
         made = connection.exchange(Trace("1", 0.0), request(content=iter([b"a", b"b", b"c"])))
-        assert made.content == b"abc"
-        assert connection.exchange(Trace("2", 0.0), request("HEAD")).content == b""
-        assert connection.exchange(Trace("3", 0.0), request("GET")).content == b""
+        assert made.body == b"abc"
+        assert connection.exchange(Trace("2", 0.0), request("HEAD")).body == b""
+        assert connection.exchange(Trace("3", 0.0), request("GET")).body == b""
         connection.close()
 
 

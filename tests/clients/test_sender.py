@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import gzip
 import hashlib
 import random
 import signal
@@ -23,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lab.clients import sender
-from lab.clients.connection import Connection, Encoded
+from lab.clients.connection import Answer, Connection, Encoded
 from lab.clients.sender import Sender, poisson
 from lab.clients.wire import AsyncBackend
 from lab.servers.web import Web
@@ -49,8 +50,19 @@ async def cut(request: Request) -> Response:
     return StreamingResponse(broken())
 
 
+async def mixed(request: Request) -> Response:
+    body = await request.body()
+    if body.startswith(b"cut"):
+        return await cut(request)
+    if body.startswith(b"packed"):
+        return Response(gzip.compress(body), headers={"content-encoding": "gzip"})
+    return Response(body)
+
+
 PLAIN = Starlette(
-    routes=[Route(f"/{each.__name__}", each, methods=["POST"]) for each in (echo, digest, cut)]
+    routes=[
+        Route(f"/{each.__name__}", each, methods=["POST"]) for each in (echo, digest, cut, mixed)
+    ]
 )
 
 
@@ -275,10 +287,10 @@ class TestBurst:
 
         exchange = Connection.exchange
 
-        def noted(self: Connection, trace: Trace, request: Encoded) -> httpx.Response:
+        def noted(self: Connection, trace: Trace, *asked: Any, **options: Any) -> Answer:
             if trace.path == "/none":
                 steps.append("sent")
-            return exchange(self, trace, request)
+            return exchange(self, trace, *asked, **options)
 
         monkeypatch.setattr(sender, "Encoded", Noted)
         monkeypatch.setattr(Connection, "exchange", noted)
@@ -331,6 +343,20 @@ class TestBurst:
     def test_a_schedule_is_sent_in_its_order(self, serving: Serving) -> None:
         traces = serving(PLAIN).burst("/echo", [{}] * 3, at=[0.6, 0.0, 0.3])
         assert sorted(range(3), key=lambda index: traces[index].sent) == [1, 2, 0]
+
+    @pytest.mark.parametrize("on", ["thread", "process"])
+    def test_each_answer_stands_in_its_own_trace_whatever_the_next_is(
+        self, serving: Serving, on: str
+    ) -> None:
+        bodies = [f"{kind} {at}" for at in range(10) for kind in ("plain", "packed", "cut")]
+        random.Random(1).shuffle(bodies)
+        bodies.append("plain last")
+        web = serving(PLAIN, on=on)
+        traces = web.burst("/mixed", [{"content": each} for each in bodies], at_once=2)
+        for body, trace in zip(bodies, traces, strict=True):
+            broken = body.startswith("cut")
+            assert (trace.error is not None) == broken, body
+            assert trace.body == (b"" if broken else body.encode())
 
     @pytest.mark.parametrize(
         ("options", "told"),

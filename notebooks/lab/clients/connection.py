@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from time import perf_counter
+from typing import NamedTuple
 
 import h11
 import httpx
@@ -48,6 +49,21 @@ class Encoded:
                 data = b""
 
 
+class Answer(NamedTuple):
+    """An answer as it was read: parsed, and not yet decoded."""
+
+    head: h11.Response
+    body: bytes
+
+    def is_encoded(self) -> bool:
+        return any(name == b"content-encoding" for name, _ in self.head.headers)
+
+    def decoded(self) -> httpx.Response:
+        return httpx.Response(
+            self.head.status_code, headers=self.head.headers.raw_items(), content=self.body
+        )
+
+
 class Connection:
     """A connection to one server, opened when it is first needed, and again when it has broken.
 
@@ -59,16 +75,20 @@ class Connection:
         self._address = (parsed.host, parsed.port or 80)
         self._socket: socket.socket | None = None
 
-    def exchange(self, trace: Trace, request: Encoded) -> httpx.Response:
+    def exchange(
+        self, trace: Trace, request: Encoded, meanwhile: Callable[[], None] = lambda: None
+    ) -> Answer:
         """Send a request and read its answer; stamp `sent` and `answered` on the wire.
 
+        meanwhile: called when the request is sent, while the server works at it.
         Raises httpx.TransportError when the connection breaks, or its time is over.
         """
         try:
             wire = self._opened(request)
             self._send(wire, trace, request)
+            meanwhile()
             wire.settimeout(request.timeout.get("read"))
-            response = self._receive(wire, trace, request)
+            answer = self._receive(wire, trace, request)
         except h11.ProtocolError as error:
             self.close()
             raise httpx.RemoteProtocolError(str(error)) from error
@@ -80,7 +100,7 @@ class Connection:
             raise httpx.ReadError(str(error)) from error
         if request.parser.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
             self.close()
-        return response
+        return answer
 
     def close(self) -> None:
         if self._socket is not None:
@@ -111,7 +131,7 @@ class Connection:
                 trace.sent, stamped = perf_counter(), True
             wire.sendall(piece)
 
-    def _receive(self, wire: socket.socket, trace: Trace, request: Encoded) -> httpx.Response:
+    def _receive(self, wire: socket.socket, trace: Trace, request: Encoded) -> Answer:
         pieces: list[bytes] = []
         while True:
             event = request.parser.next_event()
@@ -125,10 +145,6 @@ class Connection:
             elif isinstance(event, h11.Data):
                 pieces.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                return httpx.Response(
-                    head.status_code,
-                    headers=head.headers.raw_items(),
-                    content=b"".join(pieces),
-                )
+                return Answer(head, b"".join(pieces))
             elif isinstance(event, h11.ConnectionClosed):
                 raise h11.RemoteProtocolError("Server disconnected without sending a response.")
