@@ -184,7 +184,7 @@ def bursts(size: float) -> Iterator[Row]:
     head = [word for name, value in fields for word in ("-H", f"{name}: {value}")]
     for connections in (1, 4, 20):
         ratios: list[float] = []
-        while len(ratios) < max(1, int(30 * size)):
+        while len(ratios) < max(1, int(15 * size)):
             # Anew after a few turns, as above.
             with serve(APP, on="process") as web:
                 for _ in range(max(1, int(3 * size))):

@@ -57,8 +57,8 @@ def test_one_connection_carries_many_requests_and_stamps_each(answering: Answers
     connection, got = answering([OK, OK])
     for body in (b"a", b"b"):
         trace = Trace("1", 0.0)
-        answer = connection.exchange(trace, request(content=body))
-        assert (answer.head.status_code, answer.body) == (200, b"ok")
+        answer = connection.exchange(trace, request(content=body))()
+        assert (answer.status_code, answer.content) == (200, b"ok")
         assert trace.sent > 0
         assert trace.answered is not None
         assert trace.answered > 0
@@ -69,11 +69,11 @@ def test_one_connection_carries_many_requests_and_stamps_each(answering: Answers
 def test_a_server_that_has_hung_up_in_between_is_called_again(answering: Answers) -> None:
     connection, got = answering([OK], [OK])
     first = connection.exchange(Trace("1", 0.0), request())
-    assert first.head.status_code == 200
+    assert first().status_code == 200
     assert len(got) == 1
     assert connection._socket is not None
     assert select.select([connection._socket], [], [], 10)[0]  # the server has closed its side
-    assert connection.exchange(Trace("2", 0.0), request()).head.status_code == 200
+    assert connection.exchange(Trace("2", 0.0), request())().status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_half_an_answer_is_an_error_and_the_next_request_goes_on(
     connection, _ = answering([answer], [OK])
     with pytest.raises(httpx.TransportError):
         connection.exchange(Trace("1", 0.0), request())
-    assert connection.exchange(Trace("2", 0.0), request()).head.status_code == 200
+    assert connection.exchange(Trace("2", 0.0), request())().status_code == 200
 
 
 def test_answers_in_pieces_without_length_or_compressed_are_read_whole(answering: Answers) -> None:
@@ -106,10 +106,71 @@ def test_answers_in_pieces_without_length_or_compressed_are_read_whole(answering
             b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
         ]
     )
-    answers = [connection.exchange(Trace("1", 0.0), request()) for _ in range(4)]
-    assert [each.is_encoded() for each in answers] == [False, False, True, False]
-    bodies = [each.decoded().content for each in answers]
+    bodies = [connection.exchange(Trace("1", 0.0), request())().content for _ in range(4)]
     assert bodies == [b"ok", b"ok", b"packed", b"until the end"]
+
+
+NO_BODY = [("GET", b"204 No Content"), ("GET", b"304 Not Modified"), ("HEAD", b"200 OK")]
+
+
+@pytest.mark.parametrize(("method", "status"), NO_BODY)
+def test_a_length_without_a_body_is_not_waited_for(
+    answering: Answers, method: str, status: bytes
+) -> None:
+    connection, _ = answering([b"HTTP/1.1 %s\r\ncontent-length: 5\r\n\r\n" % status, OK])
+    for asked, told in ((method, int(status[:3])), ("GET", 200)):
+        answer = connection.exchange(Trace("1", 0.0), request(asked))()
+        assert answer.status_code == told
+
+
+@pytest.mark.parametrize("closes", ["the server", "the client"])
+def test_a_connection_that_one_side_wants_closed_is_not_used_again(
+    answering: Answers, closes: str
+) -> None:
+    close = b"connection: close\r\n" if closes == "the server" else b""
+    headers = {"connection": "close"} if closes == "the client" else {}
+    connection, _ = answering([OK.replace(b"content", close + b"content")])
+    assert connection.exchange(Trace("1", 0.0), request(headers=headers))().content == b"ok"
+    assert connection._socket is None
+
+
+@pytest.mark.parametrize(
+    "head", [b"no field\r\n", b"content-length: 3\r\n", b"transfer-encoding: chunked\r\n"]
+)
+def test_an_answer_that_is_not_http_is_a_transport_error_once_it_is_parsed(
+    answering: Answers, head: bytes
+) -> None:
+    connection, _ = answering([OK.replace(b"content", head + b"content")], [OK])
+    with pytest.raises(httpx.TransportError):
+        connection.exchange(Trace("1", 0.0), request())()
+
+
+def test_a_request_is_answered_with_the_last_of_its_answer() -> None:
+    stamped = threading.Semaphore(0)
+
+    class Noted(Trace):
+        def since(self, moment: float) -> float:
+            stamps.append(moment)
+            stamped.release()
+            return moment
+
+    def answer() -> None:
+        wire, _ = server.accept()
+        with wire:
+            wire.recv(65536)
+            for piece in (OK[:-2], OK[-2:-1], OK[-1:]):
+                wire.sendall(piece)
+                stamped.acquire(timeout=10)
+
+    stamps: list[float] = []
+    trace = Noted("1", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        connection = Connection(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert connection.exchange(trace, request())().content == b"ok"
+        connection.close()
+    assert len(stamps) == 3
+    assert trace.answered == stamps[-1]
 
 
 def test_the_last_answer_is_entered_while_the_server_works_at_the_next_request() -> None:
@@ -130,7 +191,7 @@ def test_the_last_answer_is_entered_while_the_server_works_at_the_next_request()
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer, daemon=True).start()
         connection = Connection(f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert connection.exchange(Trace("1", 0.0), request(), meanwhile=enter).body == b"ok"
+        assert connection.exchange(Trace("1", 0.0), request(), meanwhile=enter)().content == b"ok"
         connection.close()
 
 
@@ -148,9 +209,9 @@ def test_a_body_may_come_from_an_iterator_and_a_head_may_be_alone() -> None:
     with serve(echo) as web:
         connection = Connection(web.url)
         made = connection.exchange(Trace("1", 0.0), request(content=iter([b"a", b"b", b"c"])))
-        assert made.body == b"abc"
-        assert connection.exchange(Trace("2", 0.0), request("HEAD")).body == b""
-        assert connection.exchange(Trace("3", 0.0), request("GET")).body == b""
+        assert made().content == b"abc"
+        assert connection.exchange(Trace("2", 0.0), request("HEAD"))().content == b""
+        assert connection.exchange(Trace("3", 0.0), request("GET"))().content == b""
         connection.close()
 
 

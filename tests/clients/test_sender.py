@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lab.clients import sender
-from lab.clients.connection import Answer, Connection, Encoded
+from lab.clients.connection import Connection, Encoded
 from lab.clients.sender import Sender, poisson
 from lab.clients.wire import AsyncBackend
 from lab.servers.web import Web
@@ -287,7 +287,7 @@ class TestBurst:
 
         exchange = Connection.exchange
 
-        def noted(self: Connection, trace: Trace, *asked: Any, **options: Any) -> Answer:
+        def noted(self: Connection, trace: Trace, *asked: Any, **options: Any) -> Any:
             if trace.path == "/none":
                 steps.append("sent")
             return exchange(self, trace, *asked, **options)
@@ -306,6 +306,20 @@ class TestBurst:
         traces = web.burst("/none", [whole, torn, whole], method="GET")
         assert [bool(trace.status) for trace in traces] == [True, False, True]
         assert str(traces[1].error).startswith("LocalProtocolError")
+
+    def test_an_answer_that_cannot_be_parsed_is_told_in_its_trace(
+        self, listener: socket.socket
+    ) -> None:
+        def answer_all() -> None:
+            wire, _ = listener.accept()
+            with wire:
+                while wire.recv(65536):
+                    wire.sendall(b"HTTP/1.1 200 OK\r\nno field\r\ncontent-length: 2\r\n\r\nok")
+
+        threading.Thread(target=answer_all, daemon=True).start()
+        told = Sender(sender_to(listener).url, Ledger(), apart=True).burst("/", [{}] * 3, at_once=1)
+        errors = [str(trace.error).partition(":")[0] for trace in told]
+        assert errors == ["RemoteProtocolError"] * 3
 
     @pytest.mark.parametrize("on", ["thread", "process"])
     def test_time_outs_and_refusals_are_told_wherever_the_server_is(

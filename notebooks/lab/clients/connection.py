@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from time import perf_counter
-from typing import NamedTuple
 
 import h11
 import httpx
@@ -15,6 +16,16 @@ import httpx
 from ..traces import Trace
 
 MOST_READ = 64 * 1024
+
+# The head of an answer that tells its end, and needs no decoding: it can be parsed later.
+PLAIN = re.compile(
+    rb"HTTP/1\.1 (?!204)[245]\d\d[^\r\n]*\r\n"
+    rb"(?:(?!%(other)b|content-length)[^\r\n]+\r\n)*"
+    rb"content-length:[ \t]*(\d+)[ \t]*\r\n"
+    rb"(?:(?!%(other)b|content-length)[^\r\n]+\r\n)*\r\n"
+    % {b"other": rb"connection|content-encoding|transfer-encoding"},
+    re.IGNORECASE,
+)
 
 
 class Encoded:
@@ -27,6 +38,7 @@ class Encoded:
     def __init__(self, request: httpx.Request) -> None:
         if not isinstance(request.stream, httpx.SyncByteStream):
             raise TypeError("content= of a burst is bytes, text or a plain iterator")
+        self.method = request.method
         self.timeout: dict[str, float | None] = request.extensions.get("timeout", {})
         self.parser = h11.Connection(h11.CLIENT)
         try:
@@ -49,21 +61,6 @@ class Encoded:
                 data = b""
 
 
-class Answer(NamedTuple):
-    """An answer as it was read: parsed, and not yet decoded."""
-
-    head: h11.Response
-    body: bytes
-
-    def is_encoded(self) -> bool:
-        return any(name == b"content-encoding" for name, _ in self.head.headers)
-
-    def decoded(self) -> httpx.Response:
-        return httpx.Response(
-            self.head.status_code, headers=self.head.headers.raw_items(), content=self.body
-        )
-
-
 class Connection:
     """A connection to one server, opened when it is first needed, and again when it has broken.
 
@@ -77,9 +74,10 @@ class Connection:
 
     def exchange(
         self, trace: Trace, request: Encoded, meanwhile: Callable[[], None] = lambda: None
-    ) -> Answer:
-        """Send a request and read its answer; stamp `sent` and `answered` on the wire.
+    ) -> Callable[[], httpx.Response]:
+        """Send a request and receive its answer; stamp `sent` and `answered` on the wire.
 
+        Returns what parses the answer: to parse it here would keep the server waiting.
         meanwhile: called when the request is sent, while the server works at it.
         Raises httpx.TransportError when the connection breaks, or its time is over.
         """
@@ -88,19 +86,16 @@ class Connection:
             self._send(wire, trace, request)
             meanwhile()
             wire.settimeout(request.timeout.get("read"))
-            answer = self._receive(wire, trace, request)
-        except h11.ProtocolError as error:
+            return self._receive(wire, trace, request)
+        except httpx.RemoteProtocolError:
             self.close()
-            raise httpx.RemoteProtocolError(str(error)) from error
+            raise
         except TimeoutError as error:
             self.close()
             raise httpx.ReadTimeout(str(error)) from error
         except OSError as error:
             self.close()
             raise httpx.ReadError(str(error)) from error
-        if request.parser.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
-            self.close()
-        return answer
 
     def close(self) -> None:
         if self._socket is not None:
@@ -131,20 +126,50 @@ class Connection:
                 trace.sent, stamped = perf_counter(), True
             wire.sendall(piece)
 
-    def _receive(self, wire: socket.socket, trace: Trace, request: Encoded) -> Answer:
-        pieces: list[bytes] = []
+    def _receive(
+        self, wire: socket.socket, trace: Trace, request: Encoded
+    ) -> Callable[[], httpx.Response]:
+        pieces = _received(wire, trace)
+        got = [next(pieces)]
+        plain = None if request.method == "HEAD" else PLAIN.match(got[0])
+        if plain and request.parser.our_state is h11.DONE:
+            missing = plain.end() + int(plain[1]) - len(got[0])
+            while missing > 0 and got[-1]:
+                got.append(next(pieces))
+                missing -= len(got[-1])
+            if missing == 0:
+                return functools.partial(_parsed, request.parser, got)
+        response = _parsed(request.parser, chain(got, pieces))
+        if request.parser.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            self.close()
+        return lambda: response
+
+
+def _received(wire: socket.socket, trace: Trace) -> Iterator[bytes]:
+    while True:
+        data = wire.recv(MOST_READ)
+        if data:
+            trace.answered = trace.since(perf_counter())
+        yield data
+
+
+def _parsed(parser: h11.Connection, pieces: Iterable[bytes]) -> httpx.Response:
+    more = iter(pieces)
+    body: list[bytes] = []
+    try:
         while True:
-            event = request.parser.next_event()
+            event = parser.next_event()
             if event is h11.NEED_DATA:
-                data = wire.recv(MOST_READ)
-                if data:
-                    trace.answered = trace.since(perf_counter())
-                request.parser.receive_data(data)
+                parser.receive_data(next(more))
             elif isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
-                pieces.append(bytes(event.data))
+                body.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                return Answer(head, b"".join(pieces))
+                return httpx.Response(
+                    head.status_code, headers=head.headers.raw_items(), content=b"".join(body)
+                )
             elif isinstance(event, h11.ConnectionClosed):
-                raise h11.RemoteProtocolError("Server disconnected without sending a response.")
+                raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+    except h11.ProtocolError as error:
+        raise httpx.RemoteProtocolError(str(error)) from error

@@ -19,7 +19,7 @@ from ..observer.protocol import PROBE, TRACE_HEADER
 from ..progress import Progress
 from ..traces import Floor, Ledger, Trace, Traces
 from ..traces.waiting import Until, until
-from .connection import Answer, Connection, Encoded
+from .connection import Connection, Encoded
 from .wire import AsyncBackend, current_trace, hang_up, stamping_async_client, stamping_client
 
 LONGEST_BODY = 64 * 1024
@@ -146,14 +146,16 @@ class Sender:
             return [trace.answered for trace, _ in probes if trace.answered is not None]
 
         def send(connection: Connection, first: tuple[Trace, Encoded]) -> None:
-            # An answer is entered while the server works at the next request, which it would
-            # keep waiting; to decode it could take until the next answer is there.
-            read: list[tuple[Trace, Answer]] = []
+            # An answer is entered while the server works at the next request.
+            received: list[tuple[Trace, Callable[[], httpx.Response]]] = []
 
             def enter() -> None:
-                while read:
-                    trace, answered = read.pop()
-                    answer(trace, answered.decoded())
+                while received:
+                    trace, parse = received.pop()
+                    try:
+                        answer(trace, parse())
+                    except httpx.TransportError as error:
+                        cut(trace, error)
 
             with contextlib.closing(connection):
                 for trace, request in itertools.chain([first], queue):
@@ -161,13 +163,10 @@ class Sender:
                         break
                     self._ledger.open(trace)
                     try:
-                        answered = connection.exchange(trace, request, meanwhile=enter)
+                        parse = connection.exchange(trace, request, meanwhile=enter)
+                        received.append((trace, parse))
                     except httpx.TransportError as error:
                         cut(trace, error)
-                    else:
-                        read.append((trace, answered))
-                        if answered.is_encoded():
-                            enter()
                 enter()
 
         if not connections:
