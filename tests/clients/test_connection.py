@@ -1,5 +1,6 @@
 """The connection of a burst: what it sends, reads, stamps, and how it breaks."""
 
+import contextlib
 import gzip
 import select
 import socket
@@ -45,6 +46,23 @@ def answering() -> Iterator[Answers]:
         connection.close()
     for server in listening:
         server.close()
+
+
+@contextlib.contextmanager
+def connected(answer: Callable[[socket.socket], None]) -> Iterator[Connection]:
+    """A connection to a server whose one answer is the caller's."""
+
+    def serve_one() -> None:
+        wire, _ = server.accept()
+        with wire:
+            wire.recv(65536)
+            answer(wire)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve_one, daemon=True).start()
+        connection = Connection(f"http://127.0.0.1:{server.getsockname()[1]}")
+        with contextlib.closing(connection):
+            yield connection
 
 
 def request(method: str = "POST", **options: object) -> Encoded:
@@ -110,10 +128,10 @@ def test_answers_in_pieces_without_length_or_compressed_are_read_whole(answering
     assert bodies == [b"ok", b"ok", b"packed", b"until the end"]
 
 
-NO_BODY = [("GET", b"204 No Content"), ("GET", b"304 Not Modified"), ("HEAD", b"200 OK")]
-
-
-@pytest.mark.parametrize(("method", "status"), NO_BODY)
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("GET", b"204 No Content"), ("GET", b"304 Not Modified"), ("HEAD", b"200 OK")],
+)
 def test_a_length_without_a_body_is_not_waited_for(
     answering: Answers, method: str, status: bytes
 ) -> None:
@@ -154,21 +172,15 @@ def test_a_request_is_answered_with_the_last_of_its_answer() -> None:
             stamped.release()
             return moment
 
-    def answer() -> None:
-        wire, _ = server.accept()
-        with wire:
-            wire.recv(65536)
-            for piece in (OK[:-2], OK[-2:-1], OK[-1:]):
-                wire.sendall(piece)
-                stamped.acquire(timeout=10)
+    def answer(wire: socket.socket) -> None:
+        for piece in (OK[:-2], OK[-2:-1], OK[-1:]):
+            wire.sendall(piece)
+            stamped.acquire(timeout=10)
 
     stamps: list[float] = []
     trace = Noted("1", 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=answer, daemon=True).start()
-        connection = Connection(f"http://127.0.0.1:{server.getsockname()[1]}")
+    with connected(answer) as connection:
         assert connection.exchange(trace, request())().content == b"ok"
-        connection.close()
     assert len(stamps) == 3
     assert trace.answered == stamps[-1]
 
@@ -176,23 +188,17 @@ def test_a_request_is_answered_with_the_last_of_its_answer() -> None:
 def test_the_last_answer_is_entered_while_the_server_works_at_the_next_request() -> None:
     asked, entered = threading.Event(), threading.Event()
 
-    def answer() -> None:
-        wire, _ = server.accept()
-        with wire:
-            wire.recv(65536)
-            asked.set()
-            assert entered.wait(10)
-            wire.sendall(OK)
+    def answer(wire: socket.socket) -> None:
+        asked.set()
+        assert entered.wait(10)
+        wire.sendall(OK)
 
     def enter() -> None:
         assert asked.wait(10)
         entered.set()
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=answer, daemon=True).start()
-        connection = Connection(f"http://127.0.0.1:{server.getsockname()[1]}")
+    with connected(answer) as connection:
         assert connection.exchange(Trace("1", 0.0), request(), meanwhile=enter)().content == b"ok"
-        connection.close()
 
 
 def test_a_body_may_come_from_an_iterator_and_a_head_may_be_alone() -> None:

@@ -307,6 +307,24 @@ class TestBurst:
         assert [bool(trace.status) for trace in traces] == [True, False, True]
         assert str(traces[1].error).startswith("LocalProtocolError")
 
+    def test_a_body_that_is_not_as_long_as_it_says_is_told_in_its_trace(
+        self, serving: Serving
+    ) -> None:
+        short = {"content": iter([b"a"]), "headers": {"content-length": "2"}}
+        traces = serving(PLAIN, on="process").burst("/echo", [{}, short, {}], at_once=1)
+        errors = [str(trace.error).partition(":")[0] for trace in traces]
+        assert errors == ["None", "LocalProtocolError", "None"]
+
+    def test_a_body_that_raises_ends_a_burst_and_no_answer_is_lost(self, serving: Serving) -> None:
+        def raising() -> Iterator[bytes]:
+            raise LookupError("no body")
+            yield b""
+
+        web = serving(PLAIN, on="process")
+        with pytest.raises(LookupError, match="no body"):
+            web.burst("/echo", [{"content": b"a"}, {"content": raising()}], at_once=1)
+        assert next(iter(web.traces)).body == b"a"
+
     def test_an_answer_that_cannot_be_parsed_is_told_in_its_trace(
         self, listener: socket.socket
     ) -> None:

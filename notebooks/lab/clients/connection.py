@@ -77,7 +77,8 @@ class Connection:
     ) -> Callable[[], httpx.Response]:
         """Send a request and receive its answer; stamp `sent` and `answered` on the wire.
 
-        Returns what parses the answer: to parse it here would keep the server waiting.
+        Returns what parses the answer, or raises httpx.RemoteProtocolError: an answer that tells
+        its end is not parsed here, where its server would wait for the next request.
         meanwhile: called when the request is sent, while the server works at it.
         Raises httpx.TransportError when the connection breaks, or its time is over.
         """
@@ -90,6 +91,9 @@ class Connection:
         except httpx.RemoteProtocolError:
             self.close()
             raise
+        except h11.LocalProtocolError as error:  # of a body that is made as it is sent
+            self.close()
+            raise httpx.LocalProtocolError(str(error)) from error
         except TimeoutError as error:
             self.close()
             raise httpx.ReadTimeout(str(error)) from error

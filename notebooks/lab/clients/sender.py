@@ -157,7 +157,7 @@ class Sender:
                     except httpx.TransportError as error:
                         cut(trace, error)
 
-            with contextlib.closing(connection):
+            try:
                 for trace, request in itertools.chain([first], queue):
                     if stop.is_set():
                         break
@@ -167,7 +167,9 @@ class Sender:
                         received.append((trace, parse))
                     except httpx.TransportError as error:
                         cut(trace, error)
+            finally:
                 enter()
+                connection.close()
 
         if not connections:
             return
