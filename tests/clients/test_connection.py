@@ -158,7 +158,7 @@ def test_a_connection_that_one_side_wants_closed_is_not_used_again(
 def test_an_answer_that_is_not_http_is_a_transport_error_once_it_is_parsed(
     answering: Answers, head: bytes
 ) -> None:
-    connection, _ = answering([OK.replace(b"content", head + b"content")], [OK])
+    connection, _ = answering([OK.replace(b"content", head + b"content")])
     with pytest.raises(httpx.TransportError):
         connection.exchange(Trace("1", 0.0), request())()
 
