@@ -105,6 +105,24 @@ def test_stopping_in_vain_names_the_work(serving: Serving, gate: threading.Event
     assert [task.state for task in trace.wait(5).tasks] == ["finished"]
 
 
+@posix
+def test_a_server_has_not_ended_because_a_wait_for_it_was_interrupted(
+    serving: Serving, gate: threading.Event
+) -> None:
+    web = serving(app_with(gate.wait))
+    web.post("/")
+    main = threading.main_thread().ident
+    threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        web.stop()
+    assert not web.ended
+    with pytest.raises(TimeoutError, match="has not ended"):
+        web.join(timeout=0.1)
+    gate.set()
+    web.join()
+    assert web.ended
+
+
 @asynccontextmanager
 async def no_database(app: FastAPI) -> AsyncIterator[None]:
     raise ValueError("no database")

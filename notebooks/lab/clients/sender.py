@@ -9,7 +9,7 @@ import itertools
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 from typing import Any
 
@@ -319,31 +319,29 @@ async def due(at: Sequence[float], stop: threading.Event) -> AsyncIterator[int]:
 def _run_in_thread(main: Callable[[threading.Event], Any], traces: Traces) -> None:
     """Run a burst in a thread beside the notebook's loop, with progress; an interrupt ends it."""
     stop = threading.Event()
-    failure: list[BaseException] = []
+    sent: Future[Any] = Future()
 
     def run() -> None:
         try:
-            main(stop)
+            sent.set_result(main(stop))
         except BaseException as error:
-            failure.append(error)
+            sent.set_exception(error)
 
-    thread = threading.Thread(target=run, name="lab burst", daemon=True)
     try:
-        thread.start()
-        thread.join(1)
-        if thread.is_alive():
-            show_progress(thread, traces)
+        threading.Thread(target=run, name="lab burst", daemon=True).start()
+        if wait([sent], 1).not_done:
+            show_progress(sent, traces)
     except KeyboardInterrupt:
         stop.set()
         raise
-    if failure:
-        error = failure[0]
+    error = sent.exception()
+    if error is not None:
         raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
 
 
-def show_progress(thread: threading.Thread, traces: Traces) -> None:
-    """Show how many answers have come, until the thread ends."""
+def show_progress(sent: Future[Any], traces: Traces) -> None:
+    """Show how many answers have come, until the burst has been sent."""
     progress = Progress(len(traces))
-    while thread.is_alive():
-        thread.join(0.2)
+    while not sent.done():
+        wait([sent], 0.2)
         progress.show(sum(trace.status is not None or trace.error is not None for trace in traces))

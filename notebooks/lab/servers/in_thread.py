@@ -59,8 +59,8 @@ class InThread:
     _make = WatchedServer
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="lab server", daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="lab server", daemon=True).start()
         self._ready.wait(START_TIMEOUT)
 
     def _up(self, url: str) -> None:
@@ -68,8 +68,11 @@ class InThread:
         self._ready.set()
 
     def _run(self) -> None:
-        with self._attended():
-            self._server.run()
+        try:
+            with self._attended():
+                self._server.run()
+        finally:
+            self._ended.set()
 
     @contextlib.contextmanager
     def _attended(self) -> Iterator[None]:
@@ -85,15 +88,15 @@ class InThread:
 
     @property
     def ended(self) -> bool:
-        return not self._thread.is_alive()
+        return self._ended.is_set()
 
     def drain(self) -> None:
         """Take no more requests; end when the work is done."""
         self._server.should_exit = True
 
     def join(self, timeout: float) -> bool:
-        self._thread.join(timeout)
-        return self.ended
+        # Not by the thread: CPython before 3.13 takes one for ended whose join was interrupted.
+        return self._ended.wait(timeout)
 
     def call(self, blocking: Callable[[], T]) -> T:
         """Make a call that blocks this thread while the server works."""
