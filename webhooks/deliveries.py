@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -247,23 +247,24 @@ class Deliveries:
         self.database = database
 
     def accept(
-        self, arrived: Sequence[Delivery], at_work: Callable[[Any], None] = lambda driver: None
+        self, arrived: Sequence[Delivery], connection: sa.Connection | None = None
     ) -> list[Answer]:
         """Remember deliveries in one transaction; return what becomes of each.
 
-        at_work: is told the driver's connection, to cut it when this takes too long.
+        connection: one of `promises` that the caller keeps; None for any of them.
         """
-        with self.database.promises.connect() as connection:
-            at_work(connection.connection.driver_connection)
-            with connection.begin() as transaction:
-                if self._insert(connection, arrived):
-                    return [Answer.ACCEPTED] * len(arrived)
-                transaction.rollback()  # some are not new: see which
-            with connection.begin():
-                answers = {
-                    place: self._accept(connection, arrived[place])
-                    for place in sorted(range(len(arrived)), key=lambda place: arrived[place].key)
-                }
+        if connection is None:
+            with self.database.promises.connect() as connection:
+                return self.accept(arrived, connection)
+        with connection.begin() as transaction:
+            if self._insert(connection, arrived):
+                return [Answer.ACCEPTED] * len(arrived)
+            transaction.rollback()  # some are not new: see which
+        with connection.begin():
+            answers = {
+                place: self._accept(connection, arrived[place])
+                for place in sorted(range(len(arrived)), key=lambda place: arrived[place].key)
+            }
         return [answers[place] for place in range(len(arrived))]
 
     def _insert(self, connection: sa.Connection, arrived: Sequence[Delivery]) -> bool:

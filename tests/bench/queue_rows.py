@@ -62,17 +62,13 @@ def accepting(size: float) -> Iterator[Row]:
     """What wrk sees of an answer, over an endpoint that makes the same commit itself."""
     if WRK is None:
         return
-    pairs = max(1, int(5 * size))
     with databases() as found:
         for name, url in found.items():
             with Queue(0, broker="embedded", database=url) as queue:
                 queue.deliveries.database.prepare()
                 with served(PLAIN + ":app", "bare") as plain, served("server:app", "bare") as ours:
                     for callers in (1, 8):
-                        loads = [
-                            (load(ours, callers, 3 * size), load(plain, callers, 3 * size))
-                            for _ in range(pairs)
-                        ]
+                        loads = list(in_turn(ours, plain, callers, size))
                         p50, p99, rate = (
                             statistics.median(a[field] / b[field] for a, b in loads)
                             for field in range(3)
@@ -85,13 +81,21 @@ def accepting(size: float) -> Iterator[Row]:
                             yield Row(f"{title}, answers a second", rate, 0.95, at_most=False)
                     assert queue.broker is not None
                     ratios = []
-                    for _ in range(pairs):
+                    for _ in range(max(1, int(5 * size))):
                         usual = load(ours, 8, 3 * size)
                         queue.broker.freeze()
                         ratios.append(load(ours, 8, 3 * size).p99 / usual.p99)
                         queue.broker.thaw()
                     title = f"accepting, {name}, broker frozen, p99"
                     yield Row(title, statistics.median(ratios), 1.5)
+
+
+def in_turn(ours: str, plain: str, callers: int, size: float) -> Iterator[tuple[Load, Load]]:
+    """Load both by turns, short ones: what else a machine and its disk do then tells on both."""
+    for turn in range(max(1, int(10 * size))):
+        order = (ours, plain)[:: 1 if turn % 2 else -1]
+        loads = {url: load(url, callers, 1.5 * size) for url in order}
+        yield loads[ours], loads[plain]
 
 
 def starting(size: float) -> Iterator[Row]:

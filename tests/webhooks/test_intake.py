@@ -3,7 +3,7 @@
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,10 +35,10 @@ class Slow(Deliveries):
         self.gate = gate
         self.together: list[int] = []
 
-    def accept(self, arrived: Any, at_work: Callable[[Any], None] = lambda _: None) -> list[Answer]:
+    def accept(self, arrived: Any, connection: sa.Connection | None = None) -> list[Answer]:
         self.together.append(len(arrived))
         self.gate.wait()
-        return super().accept(arrived, at_work)
+        return super().accept(arrived, connection)
 
 
 @pytest.fixture
@@ -162,6 +162,19 @@ def test_a_database_that_fails_is_told_without_what_it_was_given(
     assert intake.put(delivery("a", b"secret")).result(10) is Answer.ACCEPTED
     assert "secret" not in caplog.text + str(raised.value)
     assert "has not taken deliveries: IntegrityError" in caplog.text
+
+
+def test_a_database_that_others_hold_refuses_until_they_let_go(
+    tmp_path: Path, woken: list[str]
+) -> None:
+    database = Database(f"sqlite:///{tmp_path}/deliveries.sqlite3", 0.01)
+    intake = Intake(Deliveries(database), woken.append)
+    assert intake.put(delivery("before")).result(10) is Answer.ACCEPTED
+    with database.promises.begin():
+        for number in range(2):
+            assert isinstance(intake.put(delivery(number)).exception(10), QueueUnavailable)
+    assert intake.put(delivery("after")).result(10) is Answer.ACCEPTED
+    intake.close(10)
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ LATE = 10.0  # seconds in which a thread that was held up may still write into a
 
 
 class Collector:
-    """Reads what reporters write into a folder of its own, which goes when this process does.
+    """Reads what reporters write into a folder of its own: `close` removes it; where a process ends
+    without, the next start does.
 
     enter: is given each stamp of a request. missed: is told why stamps are missing, when a process
     has no room for them. control: is given what a process tells without naming a request. looked:
