@@ -168,11 +168,14 @@ def drawing(size: float) -> Iterator[Row]:
 def schedule(size: float) -> Iterator[Row]:
     """By how much sends at 200 a second are late (ms)."""
     number = max(20, int(600 * size))
+    late = []
     with serve("tests.bench.apps:empty", on="process") as web:
-        traces = web.burst("/", [{}] * number, rate=200)
-    offsets = sorted((trace.sent - count / 200) * 1000 for count, trace in enumerate(traces))
-    late = offsets[int(len(offsets) * 0.99)] - offsets[0]
-    yield Row("lateness of sends at 200/s, p99", late, 5, unit="ms")
+        for _ in range(max(1, int(5 * size))):
+            traces = web.burst("/", [{}] * number, rate=200)
+            offsets = sorted((trace.sent - at / 200) * 1000 for at, trace in enumerate(traces))
+            late.append(offsets[int(number * 0.99)] - offsets[0])
+    # The machine standing still once for 50 ms would be a whole burst's p99.
+    yield Row("lateness of sends at 200/s, p99", statistics.median(late), 5, unit="ms")
 
 
 ROWS: dict[str, Callable[[float], Iterator[Row]]] = {
