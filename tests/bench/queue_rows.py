@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from lab import Queue, delivery, serve
 from lab.publishing.notebooks import ROOT
@@ -27,6 +27,9 @@ from .row import Row
 PATH = "/webhook-test/queue"
 PLAIN = "tests.bench.plain"
 PLAIN_WORKER = "tests.bench.plain_worker"
+
+Side = TypeVar("Side")
+Measured = TypeVar("Measured")
 
 
 def load(url: str, callers: int, seconds: float) -> Load:
@@ -68,7 +71,8 @@ def accepting(size: float) -> Iterator[Row]:
                 queue.deliveries.database.prepare()
                 with served(PLAIN + ":app", "bare") as plain, served("server:app", "bare") as ours:
                     for callers in (1, 8):
-                        loads = list(in_turn(ours, plain, callers, size))
+                        measure = functools.partial(load, callers=callers, seconds=1.5 * size)
+                        loads = list(in_turn(ours, plain, measure, max(1, int(10 * size))))
                         p50, p99, rate = (
                             statistics.median(a[field] / b[field] for a, b in loads)
                             for field in range(3)
@@ -90,12 +94,17 @@ def accepting(size: float) -> Iterator[Row]:
                     yield Row(title, statistics.median(ratios), 1.5)
 
 
-def in_turn(ours: str, plain: str, callers: int, size: float) -> Iterator[tuple[Load, Load]]:
-    """Load both by turns, short ones: what else a machine and its disk do then tells on both."""
-    for turn in range(max(1, int(10 * size))):
+def in_turn(
+    ours: Side, plain: Side, measure: Callable[[Side], Measured], turns: int
+) -> Iterator[tuple[Measured, Measured]]:
+    """Measure both turn by turn; in every other, ours first.
+
+    What a machine has just done tells on what it does next.
+    """
+    for turn in range(turns):
         order = (ours, plain)[:: 1 if turn % 2 else -1]
-        loads = {url: load(url, callers, 1.5 * size) for url in order}
-        yield loads[ours], loads[plain]
+        found = {side: measure(side) for side in order}
+        yield found[ours], found[plain]
 
 
 def starting(size: float) -> Iterator[Row]:
@@ -142,11 +151,9 @@ def over_plain(url: str | None, workers: int, size: float) -> Iterator[float]:
         team("webhooks.worker", url, workers) as ours,
         team(PLAIN_WORKER, url, workers) as plain,
     ):
-        for turn in range(max(1, int(4 * size))):
-            # In turn first: what a machine has just done tells on what it does next.
-            order = (ours, plain)[:: 1 if turn % 2 else -1]
-            rates = {rate: rate(number) for rate in order}
-            yield rates[ours] / rates[plain]
+        turns = max(1, int(4 * size))
+        for rate, rate_of_plain in in_turn(ours, plain, lambda rate: rate(number), turns):
+            yield rate / rate_of_plain
 
 
 @contextlib.contextmanager
