@@ -160,20 +160,21 @@ timeline(sent["queue"])
 # %% [markdown] lang="en"
 # ## Kill a worker
 #
-# One delivery, and both workers are killed in the middle of it; a new one comes. **Guess:** is the work
-# lost, done, or done twice?
+# One delivery, and its worker, now a slow one, is killed in the middle of it; a new one comes. **Guess:** is
+# the work lost, done, or done twice?
 
 # %% [markdown] lang="zh"
 # ## 杀掉 worker
 #
-# 一次投递，处理到一半，两个 worker 都被杀掉，再来一个新的。**先猜**：它丢了，做完了，还是做了两遍？
+# 换上一个处理得慢的 worker。一次投递，处理到一半，这个 worker 被杀掉，再来一个新的。**先猜**：它丢了，做完了，还是做了两遍？
 
 # %%
 web = serve(server.app, on="process")
-web.post(QUEUE, **delivery("push")).wait()
-unlucky = web.burst(QUEUE, pushes(1)).wait_started()
 while queue.workers:
     queue.workers.pop().kill()
+queue.add_workers(1, WORK_SECONDS=5)  # here, too, the kill must meet it at work
+unlucky = web.burst(QUEUE, pushes(1)).wait_started()
+queue.workers.pop().kill()
 queue.add_workers(1)
 timeline(unlucky)
 
