@@ -12,6 +12,8 @@ import psutil
 import pytest
 from jupyter_client.manager import KernelManager
 
+from lab.lessons.kernels import own_sockets
+
 from ..waiting import listens, until
 
 pytestmark = pytest.mark.slow
@@ -73,15 +75,16 @@ class Kernel:
 
 @contextmanager
 def kernel_in(folder: Path) -> Iterator[Kernel]:
-    manager = KernelManager(kernel_name="python3", transport_encryption="auto")
-    manager.start_kernel(cwd=str(folder))
-    kernel = Kernel(manager)
-    try:
-        yield kernel
-    finally:
-        kernel.client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.context.destroy()
+    with own_sockets() as config:
+        manager = KernelManager(kernel_name="python3", config=config)
+        manager.start_kernel(cwd=str(folder))
+        kernel = Kernel(manager)
+        try:
+            yield kernel
+        finally:
+            kernel.client.stop_channels()
+            manager.shutdown_kernel(now=True)
+            manager.context.destroy()
 
 
 @pytest.fixture

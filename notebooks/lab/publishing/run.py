@@ -17,15 +17,13 @@ from tempfile import TemporaryFile
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
-from traitlets.config import Config
 
 from ..languages import LANGUAGES
+from ..lessons.kernels import own_sockets
 from ..versions import versions
 from .notebooks import NOTEBOOKS, folder, solve
 
 CELL_TIMEOUT = 120
-# Without this the kernel warns, at every start, of a connection that never leaves the machine.
-ENCRYPTED = Config(KernelManager={"transport_encryption": "auto"})
 
 Say = Callable[[str], None]
 
@@ -36,17 +34,17 @@ def execute(notebook: nbformat.NotebookNode, place: Path) -> str | None:
     place: the folder it runs in. What it had put out by then stays in it either way.
     """
     begun: list[str] = []  # kept here: what a kernel says of a cell may be lost with it
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        config=ENCRYPTED,
-        record_timing=False,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(place)}},
-        on_cell_execute=lambda cell, cell_index: begun.append(cell.source),
-    )
     # What servers of a lesson say as they are stopped goes here, not among the lines of progress.
-    with TemporaryFile("w+", errors="replace") as said:
+    with own_sockets() as config, TemporaryFile("w+", errors="replace") as said:
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            config=config,
+            record_timing=False,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(place)}},
+            on_cell_execute=lambda cell, cell_index: begun.append(cell.source),
+        )
         try:
             client.execute(stderr=said)
         except CellExecutionError as error:
