@@ -48,6 +48,7 @@ def listens(port: int) -> bool:
 def alive(process: psutil.Process | int) -> bool:
     try:
         process = psutil.Process(process) if isinstance(process, int) else process
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
+        return process.is_running() and not ended
     except psutil.NoSuchProcess:
         return False

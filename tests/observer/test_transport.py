@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import psutil
 import pytest
 
 from lab.observer import transport
 from lab.observer.protocol import Stamp
 from lab.observer.requests import Request
 from lab.observer.transport import FIRST, FURTHER, GLANCE, Reporter, Segment
+from lab.programs.lifeline import alive
 from lab.servers.collector import FEW, IDLE, MOST, PREFIX, Collector, Load, place, sweep
 from lab.traces import Ledger, Trace
 
@@ -288,6 +290,23 @@ def test_folders_of_ended_processes_are_swept_and_those_of_living_ones_stay() ->
         assert living.exists()
     finally:
         living.rmdir()
+
+
+LED_BY_A_ZOMBIE = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of a process by its first thread")
+def test_a_process_is_alive_until_the_last_of_its_threads_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", LED_BY_A_ZOMBIE], stdin=subprocess.PIPE) as led:
+        until(lambda: psutil.Process(led.pid).status() == psutil.STATUS_ZOMBIE)
+        assert alive(led.pid)
+        assert led.stdin is not None
+        led.stdin.close()
+        until(lambda: not alive(led.pid))
 
 
 def test_threads_of_one_process_do_not_mix_their_records(collector: Collector, seen: Seen) -> None:

@@ -78,8 +78,20 @@ def end_group(group: int) -> None:
 
 def _is_left(process: psutil.Process, group: int) -> bool:
     try:
-        if process.pid == os.getpid() or os.getpgid(process.pid) != group:
-            return False
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except (OSError, psutil.Error):  # it has ended
+        in_group = process.pid != os.getpid() and os.getpgid(process.pid) == group
+        return in_group and alive(process.pid)
+    except OSError:  # it has ended
+        return False
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not reaped yet does not."""
+    try:
+        process = psutil.Process(pid)
+        # Its first thread is a zombie already while others, which end after it, still hold its
+        # connections open, and may stamp.
+        return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
         return False

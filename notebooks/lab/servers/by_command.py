@@ -21,10 +21,11 @@ from typing import TypeVar
 import httpx
 
 from ..observer.protocol import PROBE
+from ..programs.lifeline import alive
 from ..programs.program import Programs
 from ..traces import Ledger, until
 from .addresses import free_port, loopback, url_of
-from .collector import Collector, alive
+from .collector import Collector
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from ..observer.protocol import NOBODY, Note, Stamp
 from ..observer.transport import SILENT, Reporter, Segment
 from ..observer.watch import glance
+from ..programs.lifeline import alive
 from ..traces.notes import enter_noted
 from ..traces.waiting import waited_for
 
@@ -231,19 +231,3 @@ def sweep() -> None:
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if owner.isdigit() and not alive(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and is not reaped yet does not."""
-    if sys.platform == "win32":  # to ask there would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    with contextlib.suppress(OSError):  # no /proc, as on macOS
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-        return state != b"Z"
-    return True
