@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
@@ -46,6 +47,29 @@ def run_all(*cells: str) -> list[str]:
     of their arrival: a cell is lost when a probe, sent once the kernel was silent, has run before
     it; or when it has not run after `LONGEST` seconds.
     """
+    with fresh_kernel() as client:
+        queued = [client.execute(cell, stop_on_error=False) for cell in cells]
+        fate = dict.fromkeys(queued, "lost")
+        probes: set[str] = set()
+        deadline = time.monotonic() + LONGEST
+        while "lost" in fate.values() and time.monotonic() < deadline:
+            try:
+                reply = client.get_shell_msg(timeout=SILENCE)
+            except queue.Empty:
+                probes.add(client.execute("", silent=True))
+                continue
+            content, cell = reply["content"], reply["parent_header"].get("msg_id")
+            if cell in probes:
+                break
+            if cell in fate:
+                error = content.get("ename")
+                fate[cell] = f"raised {error}" if error else "ran"
+        return list(fate.values())
+
+
+@contextmanager
+def fresh_kernel() -> Iterator[BlockingKernelClient]:
+    """Give a kernel that waits for cells, as its client sees it; end it afterwards."""
     with own_sockets() as config:
         manager = KernelManager(kernel_name="python3", config=config)
         manager.start_kernel()
@@ -53,23 +77,7 @@ def run_all(*cells: str) -> list[str]:
         client.start_channels()
         try:
             client.wait_for_ready(timeout=60)
-            queued = [client.execute(cell, stop_on_error=False) for cell in cells]
-            fate = dict.fromkeys(queued, "lost")
-            probes: set[str] = set()
-            deadline = time.monotonic() + LONGEST
-            while "lost" in fate.values() and time.monotonic() < deadline:
-                try:
-                    reply = client.get_shell_msg(timeout=SILENCE)
-                except queue.Empty:
-                    probes.add(client.execute("", silent=True))
-                    continue
-                content, cell = reply["content"], reply["parent_header"].get("msg_id")
-                if cell in probes:
-                    break
-                if cell in fate:
-                    error = content.get("ename")
-                    fate[cell] = f"raised {error}" if error else "ran"
-            return list(fate.values())
+            yield client
         finally:
             client.stop_channels()
             manager.shutdown_kernel(now=True)
